@@ -1,0 +1,335 @@
+"""`Distiller`: a student that learns from its labels and from a frozen teacher, through plain Keras `fit`."""
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_kd import preparation
+from keras_kd.batches import spec_of
+from keras_kd.inputs import InputSelection
+from keras_kd.losses import soft_target_kl
+from keras_kd.objectives import FromKeras, Objective, SoftTargets
+from keras_kd.scalars import MovableScalar, as_float
+from keras_kd.signals import EnsembleSignals, Signals, pair_outputs
+from keras_kd.taps import forward
+from keras_kd.teachers import Ensemble, Teacher, as_teacher
+from keras_kd.weighing import by_output, kept, mask_of, mean_of, weighted_mean
+
+TEACHER_METRICS = {
+    "agreement": lambda teacher, student: ops.cast(ops.argmax(teacher, -1) == ops.argmax(student, -1), "float32"),
+    "teacher_kl": partial(soft_target_kl, temperature=1.0),
+}
+RESERVED_NAMES = ("loss", "student_loss", *TEACHER_METRICS)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Distiller(keras.Model):
+    """Trains a student to do what a frozen teacher does.
+
+    `total = alpha · student_loss + (1 - alpha) · Σ_i weight_i · objective_i + the student's own regularisation`
+
+    Compile, fit, evaluate and predict it as any Keras model. `evaluate` and `predict` are the student's, and need no
+    teacher. What is saved, checkpointed or exported is the student and what trains with it, never the teacher.
+
+    Among the metrics: `loss` (the total; in `evaluate`, what plain Keras would report for the student),
+    `student_loss`, each objective's unweighted value by its name, the compiled metrics, and on request, by their
+    names in `metrics`, `agreement` (share of examples for which student and teacher name the same class) and
+    `teacher_kl` (`KL(teacher || student)` at temperature 1). Those two, or an objective's name in `metrics`, are
+    the only things for which `evaluate` runs the teacher.
+
+    Args:
+        student: A `keras.Model` that gives logits: Sequential, Functional or subclassed, built or not.
+        teacher: A Keras model that gives logits, a `Teacher`, a list of models or an `Ensemble`, or `None`: to be
+            set later by `distiller.teacher = model`. Only read; weights it shares with the student stay as they are.
+        objectives: One `Objective`, a `keras.distillation.DistillationLoss`, or a list of them. Defaults to
+            `SoftTargets()` at the distiller's temperature.
+        alpha: Weight of the student's own loss, in [0, 1]. A variable: assign to it while training. With 0, no
+            labels are needed. Defaults to 0.3.
+        temperature: `T > 0` of every objective that was given none. A variable. Defaults to 4.
+        student_inputs: Keys of a dict `x` (positions of a tuple) that the student sees. Defaults to all.
+        name: Name of the model. Defaults to `"distiller"`.
+
+    Raises:
+        ValueError: If an argument is out of range, or a model ends in probabilities that were not declared.
+
+    Example:
+        >>> import numpy as np
+        >>> def mlp(width):
+        ...     return keras.Sequential([keras.Input((8,)), keras.layers.Dense(width, "relu"), keras.layers.Dense(3)])
+        >>> distiller = Distiller(student=mlp(4), teacher=mlp(64))
+        >>> distiller.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        >>> history = distiller.fit(np.ones((32, 8)), np.zeros(32), verbose=0)
+        >>> sorted(history.history)
+        ['loss', 'soft_targets', 'student_loss']
+
+    Reference:
+        Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. 2015. arXiv:1503.02531.
+    """
+
+    alpha = MovableScalar(low=0.0, high=1.0)
+    temperature = MovableScalar(low=0.0, open_low=True)
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teacher: keras.Model | Teacher | Ensemble | Sequence[keras.Model] | None,
+        objectives: Objective | Sequence[Objective] | None = None,
+        *,
+        alpha: float = 0.3,
+        temperature: float = 4.0,
+        student_inputs: Sequence[str] | Sequence[int] | None = None,
+        name: str = "distiller",
+    ):
+        if not isinstance(student, keras.Model):
+            raise ValueError(f"`Distiller`: `student` must be a `keras.Model`. Received: {student!r}.")
+        # The student's policy decides on loss scaling; the inputs are the student's and the teacher's to cast.
+        super().__init__(name=name, dtype=student.dtype_policy, autocast=False)
+        self.student = student
+        self.alpha = alpha
+        self.temperature = temperature
+        self.objectives = _as_objectives(objectives)
+        self._select = InputSelection(student_inputs, "`Distiller`: `student_inputs`")
+        self._means = [
+            keras.metrics.Mean(name=key) for key in ("student_loss", *self.objective_names, *TEACHER_METRICS)
+        ]
+        self._asked: list[str] = []
+        self._loss_weights = None
+        self.teacher = teacher
+        self.built = student.built
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras tracks, trains and saves every model that is set as an attribute; the teacher must escape that.
+        if name == "teacher":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        # `keras.saving` finds what to save by `dir()`.
+        return [name for name in super().__dir__() if name != "teacher"]
+
+    @property
+    def teacher(self) -> Any:
+        """The teacher as it was given; assign a model to go on training after loading."""
+        return self._teaching.given
+
+    @teacher.setter
+    def teacher(self, teacher: Any) -> None:
+        source = as_teacher(teacher)
+        if source is not None:
+            preparation.check_teacher(source, self.student, self.objectives)
+        # In a plain object, and not through `setattr`: out of sight of Keras and TensorFlow.
+        object.__setattr__(self, "_teaching", SimpleNamespace(given=teacher, source=source, prepared=False))
+        self.train_function = self.test_function = None
+
+    @property
+    def objective_names(self) -> list[str]:
+        """The objectives' keys among the metrics: their names, numbered where a name comes twice."""
+        names = [objective.name for objective in self.objectives]
+        return [
+            name if names.index(name) == index else f"{name}_{names[:index].count(name)}"
+            for index, name in enumerate(names)
+        ]
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """What the optimizer moves: all that the student and the projectors train, less what the teacher owns too."""
+        return self._own(super().trainable_variables)
+
+    @property
+    def trainable_weights(self) -> list[keras.Variable]:
+        """The same as `trainable_variables`."""
+        return self._own(super().trainable_weights)
+
+    def _own(self, variables: list[keras.Variable]) -> list[keras.Variable]:
+        teacher_ids = preparation.variable_ids(self._teaching.source)
+        return [variable for variable in variables if id(variable) not in teacher_ids]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the student's outputs, by which Keras assigns losses and metrics."""
+        return self.student.output_names
+
+    def build(self, input_shape: Any = None) -> None:
+        """Leaves the building to the student, which its first call builds."""
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Returns what the student gives for its part of the inputs."""
+        return self.student(self._select(inputs, self.student), training=training)
+
+    def compile(
+        self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, metrics: Any = None, **kwargs: Any
+    ) -> None:
+        """Configures training, as `keras.Model.compile` does.
+
+        Args:
+            optimizer: As in Keras.
+            loss: The student's own loss. Not needed while `alpha` is 0.
+            loss_weights: As in Keras; soft targets of several outputs follow them.
+            metrics: As in Keras; a list may also name `"agreement"`, `"teacher_kl"` and objectives.
+            **kwargs: Everything else that `keras.Model.compile` takes.
+        """
+        of_teacher = {*TEACHER_METRICS, *self.objective_names}
+        self._asked, own = [], metrics
+        if isinstance(metrics, list | tuple):
+            self._asked = [metric for metric in metrics if isinstance(metric, str) and metric in of_teacher]
+            own = [metric for metric in metrics if not isinstance(metric, str) or metric not in of_teacher] or None
+        super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=own, **kwargs)
+        self._compile_arguments = {"metrics": metrics}
+        self._loss_weights = loss_weights
+        preparation.warn_of_probability_loss(loss, self.student, self.objectives)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        metrics = keras.saving.serialize_keras_object(self._compile_arguments["metrics"]) if config else None
+        return {**config, "metrics": metrics} if config else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Keras calls `compile` for models that do not override it only.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains the student, as `keras.Model.fit` does; without labels while `alpha` is 0."""
+        preparation.prepare(self, x, y)
+        return super().fit(x, y, *args, **kwargs)
+
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        preparation.prepare(self, x, y)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if not self._teaching.prepared:  # data that only reading describes: a generator, a foreign loader
+            with tf.init_scope():
+                preparation.prepare_for(self, *keras.tree.map_structure(spec_of, (x, y)))
+        teacher = self._ask_teacher(x, self.objectives)
+        with tf.GradientTape() as tape:
+            student = self._ask_student(x, self.objectives, training=True)
+            student_loss, regularisation = self._student_losses(y, student, sample_weight)
+            values = self._objective_values(self.objectives, teacher, student, y, sample_weight, training=True)
+            total = (1.0 - self.alpha) * sum(o.weight * v for o, v in zip(self.objectives, values, strict=True))
+            total += regularisation + (0.0 if student_loss is None else self.alpha * student_loss)
+            scaled = self.optimizer.scale_loss(total)
+        variables = self.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
+        means = {"loss": total, "student_loss": student_loss, **dict(zip(self.objective_names, values, strict=True))}
+        return self._report(x, y, sample_weight, teacher, student, means)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        asked = {name: o for name, o in zip(self.objective_names, self.objectives, strict=True) if name in self._asked}
+        taught = bool(self._asked) and self._teaching.source is not None
+        teacher = self._ask_teacher(x, asked.values()) if taught else None
+        student = self._ask_student(x, asked.values() if taught else (), training=False)
+        student_loss, regularisation = self._student_losses(y, student, sample_weight)
+        means = {"loss": None if student_loss is None else student_loss + regularisation, "student_loss": student_loss}
+        if taught:
+            values = self._objective_values(asked.values(), teacher, student, y, sample_weight, training=False)
+            means.update(zip(asked, values, strict=True))
+        return self._report(x, y, sample_weight, teacher, student, means)
+
+    def _ask_teacher(self, x: Any, objectives: Iterable[Objective]) -> Signals | EnsembleSignals:
+        source = self._teaching.source
+
+        def check(name: str, tensor: Any) -> Any:
+            return tf.debugging.check_numerics(
+                tensor, f"Distiller: the teacher `{source.name}` gave NaN or infinity in `{name}`."
+            )
+
+        return source.signals(x, [tap for o in objectives for tap in o.teacher_taps]).mapped(check)
+
+    def _ask_student(self, x: Any, objectives: Iterable[Objective], training: bool) -> Signals:
+        taps = [tap for o in objectives for tap in o.student_taps]
+        with preparation.shared_statistics_kept(self.student, self._teaching.source):
+            return forward(self.student, self._select(x, self.student), taps, training=training)
+
+    def _student_losses(self, y: Any, student: Signals, sample_weight: Any) -> tuple[Any, Any]:
+        """The compiled loss (`None` without labels), and what the student adds to it: regularisers and `add_loss`."""
+        loss = None
+        if y is not None and self._compile_loss is not None:
+            # Not `compute_loss`, which adds up both parts: alpha weighs only the first.
+            loss = self._compile_loss(y, student.structure, sample_weight)
+        return loss, sum((self._aggregate_additional_loss(added) for added in self.student.losses), start=0.0)
+
+    def _objective_values(self, objectives, teacher, student, y, sample_weight, training: bool) -> list[Any]:
+        """One number per objective: its values weighed like the student's loss, its outputs like `loss_weights`."""
+        names = list(student.outputs)
+        labels, weights = by_output(y, names), by_output(sample_weight, names)
+        weights[None] = mean_of(weights)
+        factors = {name: 1.0 if w is None else w for name, w in by_output(self._loss_weights, names).items()}
+        return [
+            sum(
+                factors.get(name, 1.0) * weighted_mean(values, weights[name])
+                for name, values in objective.values(
+                    teacher, student, temperature=self.temperature, labels=labels, training=training
+                ).items()
+            )
+            for objective in objectives
+        ]
+
+    def _report(self, x, y, sample_weight, teacher, student, means: dict[str, Any]) -> dict[str, Any]:
+        """Updates the means by batch size and returns the results of all that this phase has updated."""
+        own = {mean.name: mean for mean in (self._loss_tracker, *self._means)}
+        means = {name: value for name, value in means.items() if value is not None}
+        batch_size = tf.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
+        for name, value in means.items():
+            # Keras divides a loss by the number of replicas, for the gradients to add up.
+            own[name].update_state(value * self.distribute_strategy.num_replicas_in_sync, sample_weight=batch_size)
+        asked = [name for name in TEACHER_METRICS if name in self._asked and teacher is not None]
+        if asked:
+            outputs = next((o.outputs for o in self.objectives if o.compares_logits), None)
+            for teacher_logits, student_logits in pair_outputs(teacher, student, outputs).values():
+                for name in asked:
+                    values = TEACHER_METRICS[name](teacher_logits, student_logits)
+                    own[name].update_state(values, sample_weight=kept(values, mask_of(student_logits)))
+        compiled = {} if y is None else self.compute_metrics(x, y, student.structure, sample_weight)
+        compiled = {name: result for name, result in compiled.items() if name not in own}
+        return {**{name: own[name].result() for name in (*means, *asked)}, **compiled}
+
+    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
+        # Keras reports every metric that a model owns; a distiller those that the phase has updated.
+        if self._compile_metrics is not None and not self._compile_metrics.built:
+            return logs
+        results = self.get_metrics_result()
+        return {name: results.get(name, value) for name, value in logs.items()}
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """Exports the student alone, as `keras.Model.export` does."""
+        return self.student.export(*args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments to make the distiller anew, all but the teacher."""
+        return {
+            "name": self.name,
+            "student": keras.saving.serialize_keras_object(self.student),
+            "objectives": [keras.saving.serialize_keras_object(objective) for objective in self.objectives],
+            "alpha": as_float(self.alpha),
+            "temperature": as_float(self.temperature),
+            "student_inputs": self._select.keys,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Distiller":
+        """Makes a distiller without a teacher."""
+        objects = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("student", "objectives")}
+        return cls(**{**config, **objects, "teacher": None})
+
+
+def _as_objectives(objectives: Any) -> list[Objective]:
+    if objectives is None:
+        return [SoftTargets()]
+    objectives = list(objectives) if isinstance(objectives, list | tuple) else [objectives]
+    objectives = [FromKeras(o) if isinstance(o, keras.distillation.DistillationLoss) else o for o in objectives]
+    if not objectives or not all(isinstance(objective, Objective) for objective in objectives):
+        raise ValueError(
+            "`Distiller`: `objectives` must be one or more `keras_kd.objectives`, or `keras.distillation` losses. "
+            f"Received: {objectives!r}."
+        )
+    return objectives

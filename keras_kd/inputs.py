@@ -1,0 +1,61 @@
+"""Which part of a batch's `x` a model sees."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+
+class InputSelection:
+    """Picks keys of a dict `x`, or positions of a tuple.
+
+    Args:
+        keys: Keys or positions; `None` passes `x` on as it is.
+        owner: Who asks, for the text of errors.
+
+    Raises:
+        ValueError: If `keys` is empty or not a sequence of strings or of integers.
+    """
+
+    def __init__(self, keys: Sequence[str] | Sequence[int] | None, owner: str):
+        if isinstance(keys, str | int):
+            keys = [keys]
+        if keys is not None and (not keys or not all(isinstance(key, str | int) for key in keys)):
+            raise ValueError(
+                f"{owner} must be keys of a dict `x`, or positions of a tuple, as in ['image']. Received: {keys!r}."
+            )
+        self.keys = None if keys is None else list(keys)
+        self.owner = owner
+
+    def __call__(self, x: Any, model: keras.Layer) -> Any:
+        """Returns the part of `x` that is meant for the model.
+
+        One key alone is handed over bare, unless the model's own inputs are a dict or a list.
+
+        Raises:
+            ValueError: If `x` has no such key or position.
+        """
+        if self.keys is None:
+            return x
+        available = list(x) if isinstance(x, Mapping) else list(range(len(x))) if isinstance(x, list | tuple) else []
+        missing = [key for key in self.keys if key not in available]
+        if missing:
+            raise ValueError(
+                f"{self.owner}: `x` has no {missing}. It has {available or 'no keys: it is a single tensor'}. "
+                f"Received: {self.keys}."
+            )
+        structure = _input_structure(model)
+        if len(self.keys) == 1 and not isinstance(structure, dict | list | tuple):
+            return x[self.keys[0]]
+        if isinstance(x, Mapping) and not isinstance(structure, list | tuple):
+            return {key: x[key] for key in self.keys}
+        return [x[key] for key in self.keys]
+
+
+def _input_structure(model: keras.Layer) -> Any:
+    """The structure a model takes its inputs in, as far as it is known."""
+    try:
+        return model.input
+    except (AttributeError, ValueError):  # subclassed, or a Sequential not built yet
+        shapes = (model.get_build_config() or {}).get("input_shape")
+        return shapes if isinstance(shapes, dict) else None

@@ -1,0 +1,169 @@
+"""All that is checked and built before the first step, so that no traced step has to complain."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import keras
+import tensorflow as tf
+
+from keras_kd.batches import batch_spec, ones_like_spec
+from keras_kd.objectives import Objective
+from keras_kd.probabilities import refuse_probabilities, scores_by_graph, scores_by_value
+from keras_kd.scalars import as_float
+from keras_kd.signals import Signals
+from keras_kd.taps import forward
+from keras_kd.teachers import Ensemble, Teacher
+
+if TYPE_CHECKING:
+    from keras_kd.distiller import Distiller
+
+
+def check_teacher(teacher: Teacher | Ensemble, student: keras.Model, objectives: Sequence[Objective]) -> None:
+    """Checks what can be told of teacher and student before any data is there.
+
+    Raises:
+        ValueError: If the two are one model, or an output is a probability that was not declared.
+    """
+    for member in teacher.members:
+        if member.model is student:
+            raise ValueError(
+                f"`Distiller`: teacher and student must be two models. Received `{student.name}` as both. For "
+                "self-distillation give `keras.models.clone_model(student)` with the weights of the student."
+            )
+        teacher_scores, student_scores = scores_by_graph(member.model), scores_by_graph(student)
+        if teacher_scores and student_scores:
+            _refuse_probabilities(objectives, member, teacher_scores, student, student_scores)
+
+
+def prepare(distiller: "Distiller", x: Any, y: Any) -> None:
+    """Checks and builds for the data that `fit` was given, once per teacher.
+
+    Raises:
+        ValueError: If the distiller cannot train on it.
+    """
+    specs = batch_spec(x, y)
+    if specs is None:
+        _check_teaching(distiller)
+    else:
+        prepare_for(distiller, *specs)
+
+
+def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
+    """Checks and builds for inputs and labels of the given specs.
+
+    Raises:
+        ValueError: If teacher, student and objectives do not fit each other or the data.
+    """
+    _check_teaching(distiller)
+    _check_labels(distiller, y)
+    if distiller._teaching.prepared:
+        return
+    with distiller.distribute_strategy.scope():
+        _build_and_fit(distiller, x)
+        _check_values(distiller, ones_like_spec(x))
+        if not distiller.trainable_variables:
+            raise ValueError(
+                f"`Distiller`: the student `{distiller.student.name}` has nothing to train: its layers are frozen, or "
+                "all its weights are the teacher's too."
+            )
+        if not distiller.optimizer.built:
+            distiller.optimizer.build(distiller.trainable_variables)
+    distiller._teaching.prepared = True
+
+
+def _check_teaching(distiller: "Distiller") -> None:
+    if not distiller.compiled:
+        raise ValueError("`Distiller`: call `compile()` before `fit()`.")
+    if distiller._teaching.source is None:
+        raise ValueError(
+            "`Distiller`: there is no teacher to learn from. Assign one, `distiller.teacher = model`; it is not saved "
+            "with the student."
+        )
+
+
+def _check_labels(distiller: "Distiller", y: Any) -> None:
+    alpha = as_float(distiller.alpha)
+    if alpha == 0:
+        return
+    if y is None:
+        raise ValueError(
+            f"`Distiller`: alpha={alpha:g} weighs the student's own loss, which needs labels. Received data without "
+            "them. Give `y`, or set alpha=0 to learn from the teacher alone."
+        )
+    if distiller._compile_loss is None:
+        raise ValueError(
+            f"`Distiller`: alpha={alpha:g} weighs the student's own loss, but `compile` was given no `loss`. Give one, "
+            "or set alpha=0 to learn from the teacher alone."
+        )
+
+
+def _build_and_fit(distiller: "Distiller", specs: Any) -> None:
+    """Runs both models on symbols, which builds them, and lets the objectives see the shapes."""
+    teacher, student, objectives = distiller._teaching.source, distiller.student, distiller.objectives
+
+    @tf.function(autograph=False)
+    def trace(x):
+        teacher.build(x)
+        taught = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+        learnt = forward(student, distiller._select(x, student), [tap for o in objectives for tap in o.student_taps])
+        for objective in objectives:
+            objective.prepare(taught, learnt)
+
+    trace.get_concrete_function(specs)
+    distiller.built = True
+
+
+def _check_values(distiller: "Distiller", x: Any | None) -> None:
+    """Looks for probabilities in what the models really give: a graph may hide a softmax, a subclass has none."""
+    if x is None:
+        return
+    student = distiller.student
+    with keras.StatelessScope():
+        student_scores = scores_by_value(forward(student, distiller._select(x, student)))
+        for member in distiller._teaching.source.members:
+            teacher_scores = scores_by_value(forward(member.model, member.inputs_for(x)))
+            _refuse_probabilities(distiller.objectives, member, teacher_scores, student, student_scores)
+
+
+def _refuse_probabilities(
+    objectives: Sequence[Objective], teacher: Teacher, taught: Signals, student: keras.Model, learnt: Signals
+) -> None:
+    for objective in objectives:
+        if objective.compares_logits:
+            refuse_probabilities(objective, teacher, taught, student.name, learnt)
+
+
+def warn_of_probability_loss(loss: Any, student: keras.Model, objectives: Sequence[Objective]) -> None:
+    """Warns of a cross-entropy that takes the student's logits for probabilities, as the loss names of Keras do."""
+    if not any(objective.compares_logits for objective in objectives):
+        return
+    for one in keras.tree.flatten(loss):
+        try:
+            config = keras.losses.get(one).get_config() if isinstance(one, str | keras.losses.Loss) else {}
+        except (AttributeError, NotImplementedError):
+            # A name stands for a function here, whose default is `from_logits=False`.
+            config = {"from_logits": False} if str(one).endswith("crossentropy") else {}
+        if config.get("from_logits") is False:
+            warnings.warn(
+                f"`Distiller`: the loss {one!r} takes probabilities, but the student `{student.name}` gives logits. "
+                "Compile with a loss object and `from_logits=True`.",
+                stacklevel=3,
+            )
+
+
+def variable_ids(teacher: Teacher | Ensemble | None) -> set[int]:
+    """Identities of all variables that the teacher owns."""
+    return {id(variable) for member in (teacher.members if teacher else ()) for variable in member.model.variables}
+
+
+@contextmanager
+def shared_statistics_kept(student: keras.Model, teacher: Teacher | Ensemble | None) -> Iterator[None]:
+    """Puts back what the student's forward pass moves in layers that are the teacher's too (BatchNorm statistics)."""
+    owned = variable_ids(teacher)
+    shared = [variable for variable in student.non_trainable_weights if id(variable) in owned]
+    before = [keras.ops.copy(variable) for variable in shared]
+    yield
+    for variable, value in zip(shared, before, strict=True):
+        variable.assign(value)

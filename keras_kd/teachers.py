@@ -1,0 +1,175 @@
+"""Where teacher signals come from: one model, or an ensemble."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_kd.inputs import InputSelection
+from keras_kd.signals import EnsembleSignals, Signals
+from keras_kd.taps import forward
+
+
+class Teacher:
+    """A frozen model, and how to ask it.
+
+    The model is only read: it runs in inference mode, and nothing that it would update while it runs
+    (BatchNorm statistics, seeds, losses) sticks. Its `trainable` flags are not touched.
+
+    Args:
+        model: A `keras.Model`, or any layer that takes a batch and gives class scores.
+        inputs: Keys of a dict `x` (positions of a tuple) that the teacher sees. Defaults to all.
+        preprocess: A function of the selected inputs, applied before the model, as in
+            `keras.applications.resnet50.preprocess_input`. Defaults to none.
+        outputs: `"logits"`, or `"probabilities"` for a model that ends in softmax: its
+            logarithms are used as logits, which have the same softmax at every temperature.
+
+    Raises:
+        ValueError: If an argument is none of these.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+        >>> teacher = Teacher(model, outputs="probabilities")
+        >>> logits = teacher.signals(ops.ones((2, 4))).outputs["output_0"]
+        >>> bool(ops.all(ops.abs(ops.softmax(logits) - model(ops.ones((2, 4)))) < 1e-6))
+        True
+    """
+
+    def __init__(
+        self,
+        model: keras.Layer,
+        *,
+        inputs: Sequence[str] | Sequence[int] | None = None,
+        preprocess: Callable[[Any], Any] | None = None,
+        outputs: str = "logits",
+    ):
+        if not isinstance(model, keras.Layer):
+            raise ValueError(f"`Teacher`: `model` must be a Keras model. Received: {model!r}.")
+        if outputs not in ("logits", "probabilities"):
+            raise ValueError(
+                f"`Teacher`: `outputs` must be 'logits' or 'probabilities'. Received: outputs={outputs!r}."
+            )
+        if preprocess is not None and not callable(preprocess):
+            raise ValueError(f"`Teacher`: `preprocess` must be a function of the inputs. Received: {preprocess!r}.")
+        self.model = model
+        self.outputs = outputs
+        self.preprocess = preprocess
+        self._select = InputSelection(inputs, "`Teacher`: `inputs`")
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def members(self) -> list["Teacher"]:
+        """The teachers that speak: this one."""
+        return [self]
+
+    def inputs_for(self, x: Any) -> Any:
+        """What the model gets to see of `x`."""
+        selected = self._select(x, self.model)
+        return self.preprocess(selected) if self.preprocess else selected
+
+    def build(self, x: Any) -> None:
+        """Creates the weights of a model that has none yet."""
+        if not self.model.built:
+            self.model(self.inputs_for(x), training=False)
+
+    def signals(self, x: Any, taps: Sequence[str] = ()) -> Signals:
+        """Runs the built model once, in inference mode.
+
+        Args:
+            x: The batch's inputs, of which the teacher picks its own.
+            taps: Taps to listen at. Defaults to none.
+
+        Returns:
+            The teacher's signals; their outputs are logits.
+        """
+        with keras.StatelessScope():
+            said = forward(self.model, self.inputs_for(x), taps, training=False)
+        if self.outputs == "logits":
+            return said
+        # The least positive float32 that is not denormal: log(0) has no gradient to lose, but it is no number.
+        return replace(
+            said,
+            outputs={
+                name: ops.log(ops.maximum(ops.cast(value, "float32"), 1.2e-38)) for name, value in said.outputs.items()
+            },
+        )
+
+
+class Ensemble:
+    """Several teachers that speak as one: the weighted mean of their probabilities.
+
+    `p = Σ_i w_i softmax(z_i / T)`, averaged at the temperature of whoever asks.
+
+    Args:
+        teachers: Models or `Teacher`s with the same classes.
+        weights: One weight `>= 0` each; divided by their sum. Defaults to equal weights.
+
+    Raises:
+        ValueError: If there are no teachers, or the weights do not fit them.
+
+    Example:
+        >>> build = lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        >>> Ensemble([build(), build()], weights=[3, 1]).weights
+        [0.75, 0.25]
+
+    Reference:
+        Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. 2015. arXiv:1503.02531.
+    """
+
+    def __init__(self, teachers: Sequence["keras.Layer | Teacher"], weights: Sequence[float] | None = None):
+        if not teachers:
+            raise ValueError("`Ensemble`: `teachers` must hold at least one teacher. Received none.")
+        self.members = [teacher if isinstance(teacher, Teacher) else Teacher(teacher) for teacher in teachers]
+        weights = [1.0] * len(self.members) if weights is None else [float(weight) for weight in weights]
+        if len(weights) != len(self.members) or min(weights) < 0 or not sum(weights) > 0:
+            raise ValueError(
+                f"`Ensemble`: `weights` must be {len(self.members)} numbers >= 0, not all zero. Received: {weights}."
+            )
+        self.weights = [weight / sum(weights) for weight in weights]
+
+    @property
+    def name(self) -> str:
+        """The names of the members."""
+        return "+".join(member.name for member in self.members)
+
+    def build(self, x: Any) -> None:
+        """Creates the weights of the members that have none yet."""
+        for member in self.members:
+            member.build(x)
+
+    def signals(self, x: Any, taps: Sequence[str] = ()) -> EnsembleSignals:
+        """Runs each member once, in inference mode.
+
+        Raises:
+            ValueError: If taps are asked for: features of different models have no mean.
+        """
+        if taps:
+            raise ValueError(
+                f"`Ensemble`: features of several teachers have no mean, so taps are refused. Received: {list(taps)}. "
+                "Give the teacher to be tapped alone."
+            )
+        return EnsembleSignals([member.signals(x) for member in self.members], self.weights)
+
+
+def as_teacher(teacher: Any) -> Teacher | Ensemble | None:
+    """Reads what a user may hand over as a teacher.
+
+    Raises:
+        ValueError: If it is no model, list of models, `Teacher`, `Ensemble` or `None`.
+    """
+    if teacher is None or isinstance(teacher, Teacher | Ensemble):
+        return teacher
+    if isinstance(teacher, list | tuple):
+        return Ensemble(teacher)
+    if isinstance(teacher, keras.Layer):
+        return Teacher(teacher)
+    raise ValueError(
+        "`Distiller`: `teacher` must be a Keras model, a list of models, a `keras_kd.Teacher`, a "
+        f"`keras_kd.Ensemble`, or None. Received: {teacher!r}."
+    )
