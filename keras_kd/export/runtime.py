@@ -1,0 +1,142 @@
+"""TFLite files in the LiteRT runtime, called as the Keras model they came from."""
+
+import time
+from os import PathLike, fspath
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.export.examples import BATCH_SIZE, named_inputs
+from keras_kd.export.serving import trace
+
+
+class LiteRTModel:
+    """A TFLite file, run by LiteRT on this host.
+
+    Calling it with a batch returns NumPy arrays. The file knows the names of its outputs, not their structure: with
+    `student` they come in the student's own structure, without it as one array, or a dictionary by name.
+
+    Args:
+        path: a `.tflite` file with one signature.
+        student: the Keras model that the file came from. Defaults to `None`.
+
+    Attributes:
+        batch_size: the batch that the file is fixed to, in examples; `None` if it takes any.
+
+    Raises:
+        ValueError: if the file has not exactly one signature, LiteRT cannot load it, or `student` has other inputs or
+            outputs.
+
+    Example:
+
+    >>> import keras, numpy as np, tempfile
+    >>> from keras_kd.export import export_student
+    >>> student = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_initializer="ones")])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = export_student(student, folder, formats="tflite")
+    ...     LiteRTModel(report.files[0].path)(np.ones((1, 3)))
+    array([[3., 3.]], dtype=float32)
+    """
+
+    def __init__(self, path: str | PathLike, student: keras.Model | None = None) -> None:
+        from ai_edge_litert.interpreter import Interpreter  # slow to import, and only needed here
+
+        try:
+            self._runner = Interpreter(model_path=fspath(path)).get_signature_runner()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"`LiteRTModel`: `path` must be a TFLite file with one signature that LiteRT can load with its "
+                f"built-in operators. Received: {fspath(path)} ({error})."
+            ) from error
+        self._inputs = self._runner.get_input_details()
+        self._structure = None
+        outputs = self._runner.get_output_details()
+        specs = {
+            name: tf.TensorSpec(
+                [None if size < 0 else size for size in details["shape_signature"]], details["dtype"], name
+            )
+            for name, details in self._inputs.items()
+        }
+        if student is not None:
+            serving = trace(student)
+            if set(serving.input_names) != set(specs) or set(serving.output_names) != set(outputs):
+                raise ValueError(
+                    f"`LiteRTModel`: `student` must have the file's inputs {sorted(specs)} and outputs "
+                    f"{sorted(outputs)}. "
+                    f"Received: {student.name!r} with {serving.input_names} and {serving.output_names}."
+                )
+            self._structure = serving.outputs
+            specs = {name: specs[name] for name in serving.input_names}
+        self._specs = list(specs.values())
+        self.batch_size: int | None = self._specs[0].shape[0]
+
+    def __call__(self, x: Any) -> Any:
+        """Return the outputs for a batch of any size.
+
+        Args:
+            x: an array, a list in the order of the student's inputs (several inputs: with `student` only), or a
+                dictionary by input name.
+
+        Returns:
+            Arrays whose first dimension is that of `x`.
+        """
+        if len(self._specs) > 1 and self._structure is None and not isinstance(x, dict):
+            raise ValueError(
+                "`LiteRTModel`: `x` must be a dictionary by input name, as a file does not keep the order of its "
+                f"inputs; or give `student`. Received: {type(x).__name__} for {sorted(self._inputs)}."
+            )
+        named = self.run(named_inputs(x, self._specs))
+        if self._structure is not None:
+            return keras.tree.map_structure(named.__getitem__, self._structure)
+        return next(iter(named.values())) if len(named) == 1 else named
+
+    def run(self, named: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return outputs by name for inputs by name, both batches of any size.
+
+        Args:
+            named: one array per input, in the type that the file takes.
+
+        Returns:
+            Dictionary from output name to array.
+        """
+        step = self.batch_size or BATCH_SIZE
+        total = len(next(iter(named.values())))
+        parts = []
+        for start in range(0, total, step):
+            window = {name: array[start : start + step] for name, array in named.items()}
+            size = len(next(iter(window.values())))
+            if self.batch_size is not None and size < step:
+                window = {name: np.resize(array, (step, *array.shape[1:])) for name, array in window.items()}
+            parts.append({name: output[:size] for name, output in self._runner(**window).items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def host_latencies(path: str | PathLike, named: dict[str, np.ndarray], runs: int = 50) -> np.ndarray:
+    """Time single invocations of a TFLite file on this host with one thread, after a warm-up.
+
+    Args:
+        path: a `.tflite` file with one signature.
+        named: inputs by name of one batch, of a size that the file takes.
+        runs: number of timed invocations. Defaults to 50.
+
+    Returns:
+        Milliseconds of each invocation, shape `(runs,)`.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=fspath(path), num_threads=1)
+    # An interpreter whose signature runner is alive refuses to be resized, so the runner is not kept.
+    indices = {name: entry["index"] for name, entry in interpreter.get_signature_runner().get_input_details().items()}
+    for name, array in named.items():
+        interpreter.resize_tensor_input(indices[name], array.shape)
+    interpreter.allocate_tensors()
+    for name, array in named.items():
+        interpreter.set_tensor(indices[name], array)
+    times = []
+    for _ in range(runs + runs // 10):
+        start = time.perf_counter()
+        interpreter.invoke()
+        times.append(1000 * (time.perf_counter() - start))
+    return np.array(times[-runs:])
