@@ -13,18 +13,17 @@ from keras_kd import preparation
 from keras_kd.batches import spec_of
 from keras_kd.inputs import InputSelection
 from keras_kd.losses import soft_target_kl
-from keras_kd.objectives import FromKeras, Objective, SoftTargets
+from keras_kd.objectives import Objective, as_objectives, metric_keys
 from keras_kd.scalars import MovableScalar, as_float
 from keras_kd.signals import EnsembleSignals, Signals, pair_outputs
 from keras_kd.taps import forward
 from keras_kd.teachers import Ensemble, Teacher, as_teacher
-from keras_kd.weighing import by_output, kept, mask_of, mean_of, weighted_mean
+from keras_kd.weighing import Weighing, kept, mask_of
 
 TEACHER_METRICS = {
     "agreement": lambda teacher, student: ops.cast(ops.argmax(teacher, -1) == ops.argmax(student, -1), "float32"),
     "teacher_kl": partial(soft_target_kl, temperature=1.0),
 }
-RESERVED_NAMES = ("loss", "student_loss", *TEACHER_METRICS)
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -92,7 +91,7 @@ class Distiller(keras.Model):
         self.student = student
         self.alpha = alpha
         self.temperature = temperature
-        self.objectives = _as_objectives(objectives)
+        self.objectives = as_objectives(objectives)
         self._select = InputSelection(student_inputs, "`Distiller`: `student_inputs`")
         self._means = [
             keras.metrics.Mean(name=key) for key in ("student_loss", *self.objective_names, *TEACHER_METRICS)
@@ -130,11 +129,7 @@ class Distiller(keras.Model):
     @property
     def objective_names(self) -> list[str]:
         """The objectives' keys among the metrics: their names, numbered where a name comes twice."""
-        names = [objective.name for objective in self.objectives]
-        return [
-            name if names.index(name) == index else f"{name}_{names[:index].count(name)}"
-            for index, name in enumerate(names)
-        ]
+        return metric_keys(self.objectives)
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
@@ -259,20 +254,8 @@ class Distiller(keras.Model):
         return loss, sum((self._aggregate_additional_loss(added) for added in self.student.losses), start=0.0)
 
     def _objective_values(self, objectives, teacher, student, y, sample_weight, training: bool) -> list[Any]:
-        """One number per objective: its values weighed like the student's loss, its outputs like `loss_weights`."""
-        names = list(student.outputs)
-        labels, weights = by_output(y, names), by_output(sample_weight, names)
-        weights[None] = mean_of(weights)
-        factors = {name: 1.0 if w is None else w for name, w in by_output(self._loss_weights, names).items()}
-        return [
-            sum(
-                factors.get(name, 1.0) * weighted_mean(values, weights[name])
-                for name, values in objective.values(
-                    teacher, student, temperature=self.temperature, labels=labels, training=training
-                ).items()
-            )
-            for objective in objectives
-        ]
+        weighing = Weighing(y, sample_weight, self._loss_weights, list(student.outputs))
+        return [weighing(o, teacher, student, temperature=self.temperature, training=training) for o in objectives]
 
     def _report(self, x, y, sample_weight, teacher, student, means: dict[str, Any]) -> dict[str, Any]:
         """Updates the means by batch size and returns the results of all that this phase has updated."""
@@ -300,6 +283,24 @@ class Distiller(keras.Model):
         results = self.get_metrics_result()
         return {name: results.get(name, value) for name, value in logs.items()}
 
+    def _seeds(self) -> list[keras.Variable]:
+        known = {id(variable) for variable in (*self.student.weights, *self.student.metrics_variables)}
+        return [variable for variable in self.student.variables if id(variable) not in known]
+
+    def save_own_variables(self, store: Any) -> None:
+        # Keras 3.15 saves no seeds, so a resumed run would draw its Dropout masks from the start again.
+        super().save_own_variables(store)
+        for index, seed in enumerate(self._seeds()):
+            store[f"seed_{index}"] = keras.ops.convert_to_numpy(seed)
+
+    def load_own_variables(self, store: Any) -> None:
+        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
+        seeds = {key: saved.pop(key) for key in list(saved) if key.startswith("seed_")}
+        super().load_own_variables(saved)
+        for index, seed in enumerate(self._seeds()):
+            if f"seed_{index}" in seeds:
+                seed.assign(seeds[f"seed_{index}"])
+
     def export(self, *args: Any, **kwargs: Any) -> Any:
         """Exports the student alone, as `keras.Model.export` does."""
         return self.student.export(*args, **kwargs)
@@ -320,16 +321,3 @@ class Distiller(keras.Model):
         """Makes a distiller without a teacher."""
         objects = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("student", "objectives")}
         return cls(**{**config, **objects, "teacher": None})
-
-
-def _as_objectives(objectives: Any) -> list[Objective]:
-    if objectives is None:
-        return [SoftTargets()]
-    objectives = list(objectives) if isinstance(objectives, list | tuple) else [objectives]
-    objectives = [FromKeras(o) if isinstance(o, keras.distillation.DistillationLoss) else o for o in objectives]
-    if not objectives or not all(isinstance(objective, Objective) for objective in objectives):
-        raise ValueError(
-            "`Distiller`: `objectives` must be one or more `keras_kd.objectives`, or `keras.distillation` losses. "
-            f"Received: {objectives!r}."
-        )
-    return objectives

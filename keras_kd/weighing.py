@@ -1,10 +1,13 @@
 """From values per example to one number, weighed and masked as Keras weighs its own losses."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
+
+if TYPE_CHECKING:
+    from keras_kd.objectives import Objective
 
 
 class Reduction(keras.losses.Loss):
@@ -93,11 +96,41 @@ def by_output(structure: Any, names: list[str]) -> dict[str, Any]:
 
 
 def mean_of(weights: Mapping[str, Any]) -> Any:
-    """The weight of an example as a whole, for values that belong to no output: the mean over the outputs."""
+    """The weight of an example as a whole, for values that belong to no output: the mean over the outputs.
+
+    Args:
+        weights: Sample weights by output, each of shape `(batch, ...)` or `None`.
+
+    Returns:
+        Weights of shape `(batch,)`; where all outputs share one tensor, that tensor; `None` where there are none.
+    """
     distinct = {id(weight): weight for weight in weights.values() if weight is not None}
-    if not distinct:
-        return None
-    if len(distinct) == 1:
-        return next(iter(distinct.values()))
+    if len(distinct) < 2:
+        return next(iter(distinct.values()), None)
     flat = [ops.cast(weight, "float32") for weight in distinct.values()]
     return ops.mean(ops.stack([ops.mean(weight, axis=tuple(range(1, len(weight.shape)))) for weight in flat]), axis=0)
+
+
+class Weighing:
+    """What a batch says of how much its values count: applied to an objective, its one number.
+
+    Args:
+        y: Labels, in any structure that Keras takes.
+        sample_weight: Sample weights, likewise.
+        loss_weights: The compiled weights of the outputs, likewise.
+        names: Names of the student's outputs.
+    """
+
+    def __init__(self, y: Any, sample_weight: Any, loss_weights: Any, names: list[str]):
+        self._labels = by_output(y, names)
+        weights = by_output(sample_weight, names)
+        self._weights = {**weights, None: mean_of(weights)}
+        self._factors = {name: 1.0 if w is None else w for name, w in by_output(loss_weights, names).items()}
+
+    def __call__(self, objective: "Objective", teacher: Any, student: Any, **context: Any) -> Any:
+        """Mean of the objective's values, its outputs weighed like `loss_weights` and added up."""
+        values = objective.values(teacher, student, labels=self._labels, **context)
+        return sum(
+            self._factors.get(name, 1.0) * weighted_mean(of_output, self._weights[name])
+            for name, of_output in values.items()
+        )

@@ -1,0 +1,67 @@
+"""Model files, read with care."""
+
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+
+from keras_kd.cli.errors import one_line
+from keras_kd.probabilities import scores_by_graph
+from keras_kd.teachers import Teacher
+
+
+def load_model(path: str | os.PathLike, role: str) -> keras.Model:
+    """Loads a `.keras` file in Keras's safe mode, which runs no code from the file.
+
+    Args:
+        path: The file.
+        role: "teacher" or "student", for the text of errors.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If there is no such file, or Keras cannot or may not read it.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"the {role} file does not exist: {path}")
+    if Path(path).suffix != ".keras":
+        raise ValueError(f"the {role} must be a `.keras` file, as `model.save` writes. Received: {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"the {role} file is damaged, or no `.keras` file at all: {path}")
+    try:
+        return keras.saving.load_model(path, safe_mode=True)
+    except Exception as error:  # zipfile, h5py and Keras raise all kinds of errors on a broken file
+        text = one_line(error)
+        if "unsafe" in text or "lambda" in text.lower():
+            text = "it holds Python code (a Lambda layer), which is not run from a file. Replace it by a Keras layer."
+        raise ValueError(f"cannot read the {role} file {path}: {text}") from error
+
+
+def teacher_of(model: keras.Model, **arguments) -> Teacher:
+    """A teacher that is declared as what its graph ends in."""
+    scores = scores_by_graph(model)
+    softmax = scores is not None and set(scores.outputs.values()) == {"softmax"}
+    return Teacher(model, outputs="probabilities" if softmax else "logits", **arguments)
+
+
+def single_shapes(model: keras.Model, role: str) -> tuple[tuple[int | None, ...], int]:
+    """Shape of a model's one input, without the batch, and the number of its classes.
+
+    Raises:
+        ValueError: If the model has more than one input or output.
+    """
+    try:
+        input_shape, output_shape = model.input_shape, model.output_shape
+    except AttributeError:
+        raise ValueError(
+            f"the {role} `{model.name}` does not tell its shapes. Save a Functional or Sequential model, or distil it "
+            "in Python."
+        ) from None
+    if not all(
+        isinstance(shape, tuple) and (not shape or not isinstance(shape[0], tuple))
+        for shape in (input_shape, output_shape)
+    ):
+        raise ValueError(f"the {role} `{model.name}` has several inputs or outputs. Distil it in Python.")
+    return tuple(input_shape[1:]), output_shape[-1]

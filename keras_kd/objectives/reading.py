@@ -1,0 +1,60 @@
+"""Reads what a user hands over as objectives."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_kd.objectives.base import Objective
+from keras_kd.objectives.builtin import FromKeras
+from keras_kd.objectives.logits import SoftTargets
+
+RESERVED_NAMES = ("loss", "student_loss", "agreement", "teacher_kl")
+
+
+def as_objectives(objectives: Any) -> list[Objective]:
+    """Reads one objective or several; `None` is `SoftTargets()`.
+
+    Args:
+        objectives: `None`, an `Objective`, a `keras.distillation.DistillationLoss`, or a list of these.
+
+    Returns:
+        A list of at least one objective.
+
+    Raises:
+        ValueError: If one is none of these, or the list is empty.
+
+    Example:
+        >>> [objective.name for objective in as_objectives(None)]
+        ['soft_targets']
+    """
+    if objectives is None:
+        return [SoftTargets()]
+    objectives = list(objectives) if isinstance(objectives, list | tuple) else [objectives]
+    objectives = [FromKeras(o) if isinstance(o, keras.distillation.DistillationLoss) else o for o in objectives]
+    if not objectives or not all(isinstance(objective, Objective) for objective in objectives):
+        raise ValueError(
+            "`Distiller`: `objectives` must be one or more `keras_kd.objectives`, or `keras.distillation` losses. "
+            f"Received: {objectives!r}."
+        )
+    taken = [objective.name for objective in objectives if objective.name in RESERVED_NAMES]
+    if taken:
+        raise ValueError(f"`Distiller`: {taken} are metrics of the distiller itself. Give the objective another `name`.")
+    return objectives
+
+
+def metric_keys(objectives: Sequence[Objective]) -> list[str]:
+    """The objectives' keys among the metrics: their names, numbered where a name comes twice.
+
+    Args:
+        objectives: Objectives of one distiller.
+
+    Returns:
+        One key each.
+
+    Example:
+        >>> metric_keys([SoftTargets(), SoftTargets(2.0)])
+        ['soft_targets', 'soft_targets_1']
+    """
+    names = [objective.name for objective in objectives]
+    return [name if name not in names[:i] else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]

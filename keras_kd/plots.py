@@ -1,0 +1,126 @@
+"""What people would rather look at than read. Matplotlib is loaded when something is drawn."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLORS = {"teacher": "#444444", "alone": "#d1702a", "distilled": "#1f6fb4"}
+_OTHER = "#1f6fb4"
+
+
+def figure(width: float, height: float) -> "Figure":
+    """An empty figure that needs no screen, in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def read_history(path: str | PathLike) -> dict[str, list[float]]:
+    """Reads what `keras.callbacks.CSVLogger` wrote: one list by metric."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {}) if name != "epoch"}
+
+
+def learning_curves(
+    runs: Mapping[str, Mapping[str, Sequence[float]]], metric: str = "val_accuracy", axes: "Axes | None" = None
+) -> "Figure":
+    """Draws a metric by epoch.
+
+    Args:
+        runs: Name of a run to its history, as `fit(...).history`; or to a list of histories, one for each seed, which
+            are drawn as their mean with the band between least and greatest.
+        metric: Key of the histories. Defaults to `"val_accuracy"`.
+        axes: Where to draw. Defaults to a new figure.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> learning_curves({"student": {"val_accuracy": [0.5, 0.75]}}).axes[0].get_ylabel()
+        'validation accuracy'
+    """
+    if axes is None:
+        axes = figure(5, 3.5).subplots()
+    for name, histories in runs.items():
+        histories = [histories] if isinstance(histories, Mapping) else histories
+        curves = np.array([history[metric] for history in histories])
+        epochs = np.arange(1, curves.shape[1] + 1)
+        color = COLORS.get(name, _OTHER)
+        axes.plot(epochs, curves.mean(0), color=color, label=name)
+        if len(curves) > 1:
+            axes.fill_between(epochs, curves.min(0), curves.max(0), color=color, alpha=0.15, linewidth=0)
+    axes.set(xlabel="epoch", ylabel=metric.replace("val_", "validation ").replace("_", " "))
+    axes.legend(frameon=False)
+    _plain(axes)
+    return axes.figure
+
+
+def accuracy_against_size(points: Sequence[Mapping[str, Any]], axes: "Axes | None" = None) -> "Figure":
+    """Draws accuracy against bytes on disk.
+
+    Args:
+        points: Mappings with `name`, `bytes`, and `accuracies`, one for each seed.
+        axes: Where to draw. Defaults to a new figure.
+
+    Returns:
+        The figure.
+    """
+    if axes is None:
+        axes = figure(5, 3.5).subplots()
+    for point in points:
+        accuracies = np.asarray(point["accuracies"])
+        color = COLORS.get(point["name"], _OTHER)
+        low, high = accuracies.mean() - accuracies.min(), accuracies.max() - accuracies.mean()
+        kilobytes = point["bytes"] / 1000
+        axes.errorbar(kilobytes, accuracies.mean(), [[low], [high]], fmt="o", color=color, capsize=4, markersize=8)
+        axes.annotate(
+            f"{point['name']}\n{accuracies.mean():.1%}",
+            (kilobytes, accuracies.mean()),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+        )
+    axes.set(xscale="log", xlabel="TFLite file, kB", ylabel="test accuracy")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(x=0.35, y=0.15)
+    _plain(axes)
+    return axes.figure
+
+
+def soft_labels(
+    images: Any, labels: Sequence[int], beliefs: Mapping[str, Any], axes: Sequence[tuple["Axes", "Axes"]]
+) -> None:
+    """Draws images, each above the class probabilities that several models give it.
+
+    Args:
+        images: Shape `(n, height, width)` or `(n, height, width, 1)`.
+        labels: The true classes.
+        beliefs: Name of a model to its probabilities, shape `(n, classes)`.
+        axes: For each image, where it and its bars are drawn.
+    """
+    width = 0.8 / len(beliefs)
+    top = 1.15 * max(np.max(probabilities) for probabilities in beliefs.values())
+    for index, (above, below) in enumerate(axes):
+        above.imshow(np.squeeze(images[index]), cmap="gray_r")
+        above.set(xticks=[], yticks=[], title=f"a {labels[index]}")
+        for place, (name, probabilities) in enumerate(beliefs.items()):
+            classes = np.arange(len(probabilities[index]))
+            below.bar(classes + (place - 0.5) * width, probabilities[index], width, color=COLORS.get(name), label=name)
+        below.set(xticks=classes, ylim=(0, top))
+        below.yaxis.set_visible(index == 0)
+        below.tick_params(labelsize=7)
+        _plain(below)
+    axes[0][1].legend(frameon=False, fontsize=7)
+
+
+def _plain(axes: "Axes") -> None:
+    axes.spines[["top", "right"]].set_visible(False)
