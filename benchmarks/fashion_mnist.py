@@ -103,8 +103,8 @@ def table(teacher_bytes: int, runs: dict[str, list[dict]]) -> str:
         "# Fashion-MNIST: one teacher, one student, alone and distilled",
         "",
         f"`{COMMAND}`: {STUDENT_EPOCHS} epochs of 54,000 images, batch 128, Adam with cosine decay from 1e-3, seeds "
-        f"{SEEDS}; alpha and temperature are the library's defaults, nothing was tuned. Test set of 10,000 images, used "
-        "once per run. CPU, 2 cores.",
+        f"{SEEDS}; alpha and temperature are the library's defaults, nothing was tuned. The 10,000 test images are "
+        "used once per run. CPU, 2 cores.",
         "",
         "| model | parameters | TFLite bytes | test accuracy | TFLite = Keras on | largest difference |",
         "|---|---|---|---|---|---|",

@@ -15,7 +15,7 @@ def notebook(request):
 
 
 def test_notebooks_exist():
-    assert [path.stem for path in NOTEBOOKS][0] == "01_quickstart"
+    assert NOTEBOOKS[0].stem == "01_quickstart"
 
 
 def test_no_outputs_are_stored(notebook):
@@ -33,7 +33,9 @@ def test_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_KD_FAST", "1")
     done = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
     pictures = [out for cell in done.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
-    printed = "".join(out["text"] for cell in done.cells for out in cell.get("outputs", []) if out.get("name") == "stdout")
+    printed = "".join(
+        out["text"] for cell in done.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"
+    )
     assert len(pictures) == 3
     assert "student.tflite" in printed
     assert (tmp_path / "saved_models/quickstart/student.tflite").stat().st_size > 15_000

@@ -121,7 +121,10 @@ def _fit(title: str, model: keras.Model, examples: tuple, source: data.Source, s
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     print(title)
     validation = data.pipeline(source.validation)
-    return model.fit(train, validation_data=validation, epochs=EPOCHS, verbose=0, callbacks=[_Progress()]).history
+    # The pipeline shuffles; Keras 3.15 warns if it is left to think that it should.
+    return model.fit(
+        train, validation_data=validation, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=[_Progress()]
+    ).history
 
 
 class _Progress(keras.callbacks.Callback):

@@ -79,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
             # One endless stream, so that a resumed run goes on with the batch at which it stopped.
             train.repeat().skip(done * steps),
             steps_per_epoch=steps,
+            shuffle=False,  # the pipeline does; Keras 3.15 warns if it is left to think that it should
             epochs=options.epochs,
             validation_data=validation,
             callbacks=[

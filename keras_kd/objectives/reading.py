@@ -39,7 +39,9 @@ def as_objectives(objectives: Any) -> list[Objective]:
         )
     taken = [objective.name for objective in objectives if objective.name in RESERVED_NAMES]
     if taken:
-        raise ValueError(f"`Distiller`: {taken} are metrics of the distiller itself. Give the objective another `name`.")
+        raise ValueError(
+            f"`Distiller`: {taken} are metrics of the distiller itself. Give the objective another `name`."
+        )
     return objectives
 
 
