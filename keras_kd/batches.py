@@ -50,7 +50,10 @@ def spec_of(array: Any) -> tf.TensorSpec:
 
 def ones_like_spec(specs: Any) -> Any | None:
     """A batch of two ones of the given specs, valid as pixels, tokens and sound alike; `None` if sizes are open."""
-    if any(not isinstance(spec, tf.TensorSpec) or None in spec.shape[1:] for spec in keras.tree.flatten(specs)):
+    if any(
+        not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None or None in spec.shape[1:]
+        for spec in keras.tree.flatten(specs)
+    ):
         return None
 
     def ones(spec):

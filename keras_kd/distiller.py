@@ -1,29 +1,22 @@
 """`Distiller`: a student that learns from its labels and from a frozen teacher, through plain Keras `fit`."""
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import keras
 import tensorflow as tf
-from keras import ops
 
 from keras_kd import preparation
 from keras_kd.batches import spec_of
 from keras_kd.inputs import InputSelection
-from keras_kd.losses import soft_target_kl
 from keras_kd.objectives import Objective, as_objectives, metric_keys
 from keras_kd.scalars import MovableScalar, as_float
-from keras_kd.signals import EnsembleSignals, Signals, pair_outputs
+from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
+from keras_kd.teacher_metrics import TEACHER_METRICS, update_teacher_metrics
 from keras_kd.teachers import Ensemble, Teacher, as_teacher
-from keras_kd.weighing import Weighing, kept, mask_of
-
-TEACHER_METRICS = {
-    "agreement": lambda teacher, student: ops.cast(ops.argmax(teacher, -1) == ops.argmax(student, -1), "float32"),
-    "teacher_kl": partial(soft_target_kl, temperature=1.0),
-}
+from keras_kd.weighing import Weighing
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -266,12 +259,7 @@ class Distiller(keras.Model):
             # Keras divides a loss by the number of replicas, for the gradients to add up.
             own[name].update_state(value * self.distribute_strategy.num_replicas_in_sync, sample_weight=batch_size)
         asked = [name for name in TEACHER_METRICS if name in self._asked and teacher is not None]
-        if asked:
-            outputs = next((o.outputs for o in self.objectives if o.compares_logits), None)
-            for teacher_logits, student_logits in pair_outputs(teacher, student, outputs).values():
-                for name in asked:
-                    values = TEACHER_METRICS[name](teacher_logits, student_logits)
-                    own[name].update_state(values, sample_weight=kept(values, mask_of(student_logits)))
+        update_teacher_metrics({name: own[name] for name in asked}, teacher, student, self.objectives)
         compiled = {} if y is None else self.compute_metrics(x, y, student.structure, sample_weight)
         compiled = {name: result for name, result in compiled.items() if name not in own}
         return {**{name: own[name].result() for name in (*means, *asked)}, **compiled}

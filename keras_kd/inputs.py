@@ -1,6 +1,6 @@
 """Which part of a batch's `x` a model sees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,7 +20,8 @@ class InputSelection:
     def __init__(self, keys: Sequence[str] | Sequence[int] | None, owner: str):
         if isinstance(keys, str | int):
             keys = [keys]
-        if keys is not None and (not keys or not all(isinstance(key, str | int) for key in keys)):
+        iterable = isinstance(keys, Iterable)
+        if keys is not None and (not iterable or not keys or not all(isinstance(key, str | int) for key in keys)):
             raise ValueError(
                 f"{owner} must be keys of a dict `x`, or positions of a tuple, as in ['image']. Received: {keys!r}."
             )

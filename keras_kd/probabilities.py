@@ -121,8 +121,8 @@ def _activation_of(layer: Any) -> str | None:
         return found.pop() if len(found) == 1 else None
     if isinstance(layer, keras.layers.TimeDistributed):
         return _activation_of(layer.layer)
-    if isinstance(layer, keras.layers.Softmax) or type(layer).__name__ == "Softmax":  # the operation of `ops.softmax`
-        return "softmax"
+    if type(layer).__name__ in ("Softmax", "Sigmoid"):  # the layer, or the operation behind `ops.softmax`
+        return type(layer).__name__.lower()
     activation = getattr(layer, "activation", None)
     names = {keras.activations.softmax: "softmax", keras.activations.sigmoid: "sigmoid"}
     return names.get(activation) if callable(activation) else None

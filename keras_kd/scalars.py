@@ -1,12 +1,13 @@
 """Numbers that move while training: variables a traced step reads anew, set by plain assignment."""
 
+import math
 from typing import Any
 
 import keras
 
 
 class MovableScalar:
-    """Attribute of a Keras layer that holds a float32 variable; assigning a number sets it, without a retrace.
+    """Attribute of a Keras layer: a float32 variable, set by assigning a number, without a retrace.
 
     Args:
         low: Least value allowed.
@@ -50,7 +51,7 @@ class MovableScalar:
         except (TypeError, ValueError):
             number = float("nan")
         below = number <= self.low if self.open_low else number < self.low
-        if below or number > self.high or number != number:
+        if below or number > self.high or not math.isfinite(number):
             bounds = f"{'>' if self.open_low else '>='} {self.low:g}"
             bounds += "" if self.high == float("inf") else f" and <= {self.high:g}"
             raise ValueError(

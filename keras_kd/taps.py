@@ -104,7 +104,7 @@ def _pick(calls: list[dict[str, Any]], tap: Tap, text: str) -> Any:
         )
     if (tap.call or 0) >= len(calls):
         raise ValueError(f"Tap {text!r}: the layer is called {len(calls)} time(s) only, counted from 0.")
-    tensors = keras.tree.flatten(calls[tap.call or 0][tap.side])
+    tensors = [leaf for leaf in keras.tree.flatten(calls[tap.call or 0][tap.side]) if keras.ops.is_tensor(leaf)]
     if len(tensors) != 1:
         raise ValueError(
             f"Tap {text!r}: the layer's {tap.side} is {len(tensors)} tensors; a tap needs one. Tap a layer after it."
@@ -113,6 +113,7 @@ def _pick(calls: list[dict[str, Any]], tap: Tap, text: str) -> Any:
 
 
 _lock = threading.Lock()
+_own_calls: dict[int, Any] = {}  # a `call` that the user had set on the layer itself
 _listeners: dict[int, list[tuple[int, list]]] = defaultdict(list)
 
 
@@ -126,6 +127,7 @@ def _listening(layers) -> Iterator[dict[int, list[dict[str, Any]]]]:
         for key, layer in unique.items():
             if not _listeners[key]:
                 # Not through `setattr`, with which Keras would track and TensorFlow save what is set.
+                _own_calls[key] = layer.__dict__.get("call")
                 object.__setattr__(layer, "call", _recorded(layer.call, key))
             _listeners[key].append(entries[key])
     try:
@@ -137,12 +139,15 @@ def _listening(layers) -> Iterator[dict[int, list[dict[str, Any]]]]:
                 if not _listeners[key]:
                     del _listeners[key]
                     object.__delattr__(layer, "call")
+                    own = _own_calls.pop(key)
+                    if own is not None:
+                        object.__setattr__(layer, "call", own)
 
 
 def _recorded(call, key: int):
     def recording_call(*args, **kwargs):
         outputs = call(*args, **kwargs)
-        inputs = args if args else next(iter(kwargs.values()))
+        inputs = [*args, *(value for name, value in kwargs.items() if not name.endswith("mask"))]
         for thread, calls in _listeners[key]:
             if thread == threading.get_ident():
                 calls.append({"input": inputs, "output": outputs})

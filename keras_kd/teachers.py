@@ -127,7 +127,7 @@ class Ensemble:
             raise ValueError("`Ensemble`: `teachers` must hold at least one teacher. Received none.")
         self.members = [teacher if isinstance(teacher, Teacher) else Teacher(teacher) for teacher in teachers]
         weights = [1.0] * len(self.members) if weights is None else [float(weight) for weight in weights]
-        if len(weights) != len(self.members) or min(weights) < 0 or not sum(weights) > 0:
+        if len(weights) != len(self.members) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
             raise ValueError(
                 f"`Ensemble`: `weights` must be {len(self.members)} numbers >= 0, not all zero. Received: {weights}."
             )

@@ -102,13 +102,13 @@ def mean_of(weights: Mapping[str, Any]) -> Any:
         weights: Sample weights by output, each of shape `(batch, ...)` or `None`.
 
     Returns:
-        Weights of shape `(batch,)`; where all outputs share one tensor, that tensor; `None` where there are none.
+        Weights of shape `(batch,)`, an output without a weight counting 1; where all outputs share one tensor, that
+        tensor; `None` where there are none.
     """
-    distinct = {id(weight): weight for weight in weights.values() if weight is not None}
-    if len(distinct) < 2:
-        return next(iter(distinct.values()), None)
-    flat = [ops.cast(weight, "float32") for weight in distinct.values()]
-    return ops.mean(ops.stack([ops.mean(weight, axis=tuple(range(1, len(weight.shape)))) for weight in flat]), axis=0)
+    if len({id(weight) for weight in weights.values()}) < 2:
+        return next(iter(weights.values()), None)
+    flat = [ops.cast(1.0 if weight is None else weight, "float32") for weight in weights.values()]
+    return sum(ops.mean(weight, axis=tuple(range(1, len(weight.shape)))) for weight in flat) / len(flat)
 
 
 class Weighing:

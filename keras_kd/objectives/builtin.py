@@ -44,7 +44,13 @@ class FromKeras(Objective):
         return not (self.teacher_taps and self.student_taps)
 
     def prepare(self, teacher, student):
-        self.loss.validate_outputs(_seen(teacher, self.teacher_taps), _seen(student, self.student_taps))
+        try:
+            self.loss.validate_outputs(_seen(teacher, self.teacher_taps), _seen(student, self.student_taps))
+        except ValueError as error:
+            raise ValueError(
+                f"`FromKeras`: for `{type(self.loss).__name__}` teacher outputs, student outputs and its `loss` "
+                f"must have one structure. Received: teacher {list(teacher.outputs)}, student {list(student.outputs)}."
+            ) from error
 
     def values(self, teacher, student, *, temperature, labels=None, training=False):
         seen = _seen(student, self.student_taps)

@@ -67,7 +67,8 @@ class Hint(Objective):
             self.projector = projector_for(student_shape, teacher_shape, "`Hint`")
         fitted = student_shape
         if self.projector is not None:
-            self.projector.build(student_shape)
+            if not self.projector.built:
+                self.projector.build(student_shape)
             fitted = tuple(self.projector.compute_output_shape(student_shape))
         if fitted[1:] != teacher_shape[1:]:
             raise ValueError(

@@ -28,8 +28,7 @@ class _SoftenedLogits(Objective):
         name: str | None = None,
     ):
         super().__init__(weight=weight, name=name)
-        self._own_temperature = temperature is not None
-        if self._own_temperature:
+        if temperature is not None:
             self.temperature = temperature
         self.outputs = [outputs] if isinstance(outputs, str) else outputs and list(outputs)
 
@@ -42,7 +41,7 @@ class _SoftenedLogits(Objective):
                     f"student's output '{name}': teacher logits of shape {tuple(teacher_logits.shape)}, student "
                     f"logits of shape {tuple(student_logits.shape)}."
                 )
-            if tuple(student_classes) in ((), (1,)):
+            if len(student_logits.shape) < 2 or tuple(student_classes) == (1,):
                 raise ValueError(
                     f"`{type(self).__name__}`: the student's output '{name}' has shape {tuple(student_logits.shape)}; "
                     "one score alone has no softmax to soften. Give both models two logits for two classes, or name "
@@ -50,7 +49,7 @@ class _SoftenedLogits(Objective):
                 )
 
     def values(self, teacher, student, *, temperature, labels=None, training=False):
-        temperature = self.temperature if self._own_temperature else temperature
+        temperature = getattr(self, "temperature", temperature)
         return {
             name: with_mask_of(student_logits, type(self).loss(teacher_logits, student_logits, temperature))
             for name, (teacher_logits, student_logits) in self._pairs(teacher, student, temperature).items()
@@ -60,7 +59,7 @@ class _SoftenedLogits(Objective):
         return pair_outputs(teacher, student, self.outputs, temperature)
 
     def get_config(self):
-        temperature = as_float(self.temperature) if self._own_temperature else None
+        temperature = as_float(self.temperature) if hasattr(self, "temperature") else None
         return {**super().get_config(), "temperature": temperature, "outputs": self.outputs}
 
 

@@ -1,5 +1,6 @@
 """Reads what a user hands over as objectives."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,5 +59,8 @@ def metric_keys(objectives: Sequence[Objective]) -> list[str]:
         >>> metric_keys([SoftTargets(), SoftTargets(2.0)])
         ['soft_targets', 'soft_targets_1']
     """
-    names = [objective.name for objective in objectives]
-    return [name if name not in names[:i] else f"{name}_{names[:i].count(name)}" for i, name in enumerate(names)]
+    keys: list[str] = []
+    for objective in objectives:
+        numbered = (f"{objective.name}_{number}" for number in itertools.count(1))
+        keys.append(next(key for key in itertools.chain([objective.name], numbered) if key not in keys))
+    return keys

@@ -1,0 +1,132 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_kd import objectives
+from keras_kd.objectives import FromKeras, Hint, Objective, SoftCrossEntropy, SoftTargets
+from keras_kd.signals import Signals
+
+TEACHER, STUDENT = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+SIGNALS = Signals.of(TEACHER, taps={"t": TEACHER}), Signals.of(STUDENT, taps={"s": STUDENT})
+
+MADE = {
+    "SoftTargets": [
+        (SoftTargets, {}),
+        (SoftTargets, {"temperature": 2.0, "outputs": ["output_0"], "weight": 0.5, "name": "soft"}),
+    ],
+    "SoftCrossEntropy": [(SoftCrossEntropy, {"temperature": 3.0, "weight": 2.0}), (SoftCrossEntropy, {})],
+    "Hint": [
+        (Hint, {"teacher_tap": "t", "student_tap": "s", "weight": 0.25, "name": "low"}),
+        (Hint, {"teacher_tap": "t", "student_tap": "s", "projector": None}),
+        (Hint, {"teacher_tap": "t", "student_tap": "s", "projector": keras.layers.Dense(3, "tanh")}),
+    ],
+    "FromKeras": [
+        (FromKeras, {"loss": keras.distillation.LogitsDistillation(2.0, keras.losses.KLDivergence()), "weight": 0.5}),
+        (FromKeras, {"loss": keras.distillation.LogitsDistillation(3.0), "name": "theirs"}),
+        (FromKeras, {"loss": keras.distillation.FeatureDistillation("mse", "t", "s")}),
+        (FromKeras, {"loss": keras.distillation.FeatureDistillation(keras.losses.MeanAbsoluteError())}),
+    ],
+}
+CASES = [pytest.param(*case, id=f"{name}-{i}") for name, cases in MADE.items() for i, case in enumerate(cases)]
+
+
+def through_config(objective):
+    return type(objective).from_config(objective.get_config())
+
+
+def through_keras(objective):
+    return keras.saving.deserialize_keras_object(
+        json.loads(json.dumps(keras.saving.serialize_keras_object(objective))), safe_mode=True
+    )
+
+
+def values(objective):
+    objective.prepare(*SIGNALS)
+    return {name: np.asarray(value) for name, value in objective.values(*SIGNALS, temperature=4.0).items()}
+
+
+def test_every_objective_is_here():
+    public = (getattr(objectives, name) for name in objectives.__all__)
+    assert set(MADE) == {cls.__name__ for cls in public if isinstance(cls, type)} - {"Objective"}
+
+
+@pytest.mark.parametrize("trip", [through_config, through_keras])
+@pytest.mark.parametrize(("cls", "arguments"), CASES)
+def test_config_makes_the_same_objective(cls, arguments, trip):
+    made = cls(**arguments)
+    again = trip(made)
+    assert type(again) is cls
+    assert again.get_config() == made.get_config()
+    assert (again.teacher_taps, again.student_taps) == (made.teacher_taps, made.student_taps)
+    assert again.compares_logits == made.compares_logits
+    assert {name: getattr(made, name) for name in arguments if name in ("name", "outputs")} == {
+        name: value for name, value in arguments.items() if name in ("name", "outputs")
+    }
+
+
+@pytest.mark.parametrize(("cls", "arguments"), CASES)
+def test_an_objective_in_use_comes_back_with_its_weights(cls, arguments):
+    arguments = {**arguments}
+    if isinstance(arguments.get("projector"), keras.Layer):
+        arguments["projector"] = keras.layers.Dense(3, "tanh")
+    made = cls(**arguments)
+    expected = values(made)
+    again = through_keras(made)
+    again.prepare(*SIGNALS)
+    assert [tuple(w.shape) for w in again.weights] == [tuple(w.shape) for w in made.weights]
+    again.set_weights(made.get_weights())
+    for name, value in values(again).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("cls", "arguments"), CASES)
+def test_the_weight_is_a_variable_that_is_saved(cls, arguments):
+    objective = cls(**{**arguments, "weight": 0.75})
+    variable = objective.weight
+    assert float(variable) == 0.75
+    objective.weight = 3.0
+    assert objective.weight is variable
+    assert float(variable) == objective.get_config()["weight"] == float(through_keras(objective).weight) == 3.0
+    assert any(variable is weight for weight in objective.non_trainable_weights)
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), "much", None])
+def test_a_weight_out_of_range_is_refused(weight):
+    with pytest.raises(ValueError, match=r"`SoftTargets`: `weight` must be >= 0\. Received: weight="):
+        SoftTargets(weight=weight)
+    objective = SoftTargets(weight=2.0)
+    with pytest.raises(ValueError, match=r"`SoftTargets`: `weight` must be >= 0\."):
+        objective.weight = weight
+    assert float(objective.weight) == 2.0
+
+
+def test_default_names_are_the_metric_keys():
+    names = [SoftTargets().name, SoftCrossEntropy().name, Hint("t", "s").name]
+    names.append(FromKeras(keras.distillation.FeatureDistillation("mse")).name)
+    assert names == ["soft_targets", "soft_cross_entropy", "hint", "feature_distillation"]
+
+
+def test_the_base_leaves_the_values_to_its_subclasses():
+    class Twice(Objective):
+        def values(self, teacher, student, *, temperature, labels=None, training=False):
+            return {None: 2.0 * student.outputs["output_0"][:, 0]}
+
+    objective = Twice()
+    assert objective.prepare(*SIGNALS) is None
+    np.testing.assert_allclose(objective.values(*SIGNALS, temperature=1.0)[None], 2.0 * STUDENT[:, 0])
+    with pytest.raises(NotImplementedError):
+        Objective().values(*SIGNALS, temperature=1.0)
+
+
+def test_objectives_compute_in_float32_under_a_half_precision_policy():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = tuple(signals.mapped(lambda name, value: value.astype("float16")) for signals in SIGNALS)
+        for objective in (SoftTargets(), Hint("t", "s"), SoftCrossEntropy()):
+            objective.prepare(*half)
+            assert objective.values(*half, temperature=4.0).popitem()[1].dtype == "float32"
+    finally:
+        keras.config.set_dtype_policy(policy)

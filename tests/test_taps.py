@@ -1,0 +1,255 @@
+import threading
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from keras_kd.taps import Tap, forward
+
+X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+
+
+def functional():
+    """A nested backbone, a layer called twice, a head."""
+    inner = keras.Input((4,))
+    backbone = keras.Model(inner, layers.Dense(5, "tanh", name="deep")(inner), name="backbone")
+    inputs = keras.Input((4,))
+    shared = layers.Dense(5, name="shared")
+    x = shared(shared(backbone(inputs)))
+    return keras.Model(inputs, layers.Dense(2, name="head")(x))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.blocks = [layers.Dense(4, name="first"), layers.Dense(3, name="second")]
+        self.head = layers.Dense(2, name="head")
+        self.unused = layers.Dense(2, name="unused")
+        self.calls = 0
+
+    def build(self, shape):
+        """Left to the layers, which their first call builds."""
+
+    def call(self, x):
+        self.calls += 1
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def dense(layer, x):
+    return x @ layer.kernel.numpy() + layer.bias.numpy()
+
+
+def equal(tensor, expected):
+    np.testing.assert_allclose(tensor, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("block3", Tap(("block3",), None, "output")),
+        ("backbone/block4_add", Tap(("backbone", "block4_add"), None, "output")),
+        ("shared[1]", Tap(("shared",), 1, "output")),
+        ("a/b[12]:input", Tap(("a", "b"), 12, "input")),
+    ],
+)
+def test_a_tap_reads_as(text, expected):
+    assert Tap.parse(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "a:output", "a[x]", "a[-1]", "a:input[0]", None, 3])
+def test_a_malformed_tap_is_refused(text):
+    with pytest.raises(ValueError, match=r"A tap must be a layer's name, .*'shared\[1\]'.*Received: "):
+        Tap.parse(text)
+
+
+def test_taps_equal_an_extractor_built_by_hand():
+    model = functional()
+    backbone, shared = model.get_layer("backbone"), model.get_layer("shared")
+    deep = keras.Model(backbone.input, backbone.get_layer("deep").output)(X)
+    once = dense(shared, deep.numpy())
+    twice = dense(shared, once)
+    expected = {
+        "backbone/deep": deep,
+        "backbone": deep,
+        "backbone/deep:input": X,
+        "shared[0]": once,
+        "shared[1]": twice,
+        "shared[1]:input": once,
+        "head:input": twice,
+        "head": model.predict(X, verbose=0),
+    }
+    signals = forward(model, X, list(expected))
+    assert list(signals.taps) == list(expected)
+    for tap, value in expected.items():
+        equal(signals.taps[tap], value)
+    equal(signals.structure, expected["head"])
+
+
+def test_subclassed_models_and_blocks_in_lists_are_heard():
+    model = Subclassed()
+    signals = forward(model, X, ["second", "first:input", "head:input"])
+    first, second = model.blocks
+    expected = dense(second, dense(first, X))
+    equal(signals.taps["first:input"], X)
+    equal(signals.taps["second"], expected)
+    equal(signals.taps["head:input"], expected)
+
+
+def test_plain_layers_that_hold_layers_are_heard():
+    class Block(layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = layers.Dense(3, name="inner")
+
+        def call(self, x):
+            return self.inner(x) * 0.0
+
+    model = keras.Sequential([keras.Input((4,)), Block(name="block")])
+    signals = forward(model, X, ["block/inner", "block"])
+    equal(signals.taps["block/inner"], dense(model.layers[0].inner, X))
+    equal(signals.taps["block"], np.zeros((3, 3)))
+
+
+def test_an_overridden_call_of_a_functional_model_counts():
+    class Doubled(keras.Model):
+        def call(self, x, training=None):
+            return super().call(2.0 * x)
+
+    inputs = keras.Input((4,))
+    model = Doubled(inputs, layers.Dense(2, name="head")(inputs))
+    signals = forward(model, X, ["head:input", "head"])
+    equal(signals.taps["head:input"], 2.0 * X)
+    equal(signals.taps["head"], dense(model.get_layer("head"), 2.0 * X))
+
+
+def test_an_unbuilt_sequential_is_built_and_heard():
+    model = keras.Sequential([layers.Dense(3, name="hidden"), layers.Dense(2, name="head")])
+    signals = forward(model, X, ["hidden"])
+    equal(signals.taps["hidden"], dense(model.layers[0], X))
+
+
+def test_training_reaches_the_model():
+    model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="norm")])
+    equal(forward(model, X, ["norm"]).taps["norm"], X / np.sqrt(1 + 1e-3))
+    trained = forward(model, X, ["norm"], training=True).taps["norm"]
+    equal(trained, (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3))
+
+
+@pytest.mark.parametrize("taps", [(), ("head",), ("first", "second", "second:input", "head", "head")])
+def test_one_forward_pass_whatever_the_taps(taps):
+    model = Subclassed()
+    model(X)
+    before = model.calls
+    forward(model, X, taps)
+    assert model.calls == before + 1
+
+
+def test_taps_work_in_a_traced_function():
+    model = functional()
+    traced = tf.function(lambda x: forward(model, x, ["backbone/deep", "shared[1]"]).taps)
+    for tap, value in forward(model, X, ["backbone/deep", "shared[1]"]).taps.items():
+        equal(traced(X)[tap], value)
+
+
+def test_gradients_flow_through_a_tap():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="hidden"), layers.Dense(2)])
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(forward(model, X, ["hidden"]).taps["hidden"])
+    equal(tape.gradient(value, model.layers[0].kernel), np.repeat(X.sum(0)[:, None], 3, 1))
+
+
+@pytest.mark.parametrize(
+    ("tap", "text"),
+    [
+        ("nowhere", r"Tap 'nowhere': `top` has no layer `nowhere`\. Its layers: .*backbone, shared, head\."),
+        ("backbone/nowhere", r"`backbone` has no layer `nowhere`\. Its layers: .*deep\."),
+        ("head/kernel", r"`head` has no layer `kernel`\. Its layers: none\."),
+        ("shared", r"Tap 'shared': the layer is called 2 times .*Say which call, from 0 to 1, as in 'shared\[0\]'\."),
+        ("shared[2]", r"Tap 'shared\[2\]': the layer is called 2 time\(s\) only, counted from 0\."),
+    ],
+)
+def test_a_tap_that_names_nothing_says_what_there_is(tap, text):
+    model = functional()
+    model.name = "top"
+    with pytest.raises(ValueError, match=text):
+        forward(model, X, [tap])
+
+
+def test_a_layer_that_does_not_run_is_named():
+    with pytest.raises(ValueError, match="the layer `unused` exists, but the forward pass does not call it"):
+        forward(Subclassed(), X, ["unused"])
+
+
+def test_a_side_of_several_tensors_is_refused():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Add(name="add")([inputs, layers.Dense(4)(inputs)]))
+    with pytest.raises(ValueError, match="Tap 'add:input': the layer's input is 2 tensors; a tap needs one"):
+        forward(model, X, ["add:input"])
+
+
+def test_the_model_is_left_as_it_was():
+    model = functional()
+    attributes = [set(layer.__dict__) for layer in model._flatten_layers()]
+    values = [variable.numpy() for variable in model.variables]
+    forward(model, X, ["backbone/deep", "shared[0]"])
+    assert [set(layer.__dict__) for layer in model._flatten_layers()] == attributes
+    for variable, value in zip(model.variables, values, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_an_error_in_the_forward_pass_leaves_nothing_behind():
+    class Breaking(Subclassed):
+        def call(self, x):
+            super().call(x)
+            raise RuntimeError("broken")
+
+    model = Breaking()
+    model.built = True
+    with pytest.raises(RuntimeError, match="broken"):
+        forward(model, X, ["first", "head:input"])
+    assert all("call" not in layer.__dict__ for layer in model._flatten_layers())
+
+
+def test_a_call_that_the_user_set_on_the_layer_stays():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="hidden")])
+    hidden = model.layers[0]
+    own = types.MethodType(lambda self, x, training=None: 2.0 * type(self).call(self, x), hidden)
+    hidden.call = own
+    equal(forward(model, X, ["hidden"]).taps["hidden"], 2.0 * dense(hidden, X))
+    assert hidden.__dict__.get("call") is own
+
+
+def test_threads_that_listen_to_one_layer_do_not_mix():
+    """As the replicas of a mirrored model do while they are traced."""
+    both_inside = threading.Barrier(2, timeout=20)
+
+    class Meeting(Subclassed):
+        def call(self, x):
+            both_inside.wait()
+            outputs = super().call(x)
+            both_inside.wait()
+            return outputs
+
+    model = Meeting()
+    Subclassed.call(model, X)  # builds the layers
+    model.built = True
+    heard = {}
+
+    def listen(shift):
+        heard[shift] = forward(model, X + shift, ["first", "first:input"]).taps
+
+    threads = [threading.Thread(target=listen, args=(shift,)) for shift in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    first = model.blocks[0]
+    for shift in (0, 1):
+        equal(heard[shift]["first:input"], X + shift)
+        equal(heard[shift]["first"], dense(first, X + shift))
+    assert "call" not in first.__dict__
