@@ -40,24 +40,36 @@ def _is_arrays(x: Any) -> bool:
     return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x))
 
 
-def spec_of(array: Any) -> tf.TensorSpec:
+def spec_of(array: Any) -> tf.TensorSpec | None:
     """Shape and dtype of batches cut from an array."""
+    if array is None:
+        return None
     dtype = tf.as_dtype(array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype)
     # Keras hands float64 arrays to the model in its own float type.
     dtype = tf.as_dtype(keras.config.floatx()) if dtype == tf.float64 else dtype
     return tf.TensorSpec((None, *array.shape[1:]), dtype)
 
 
-def ones_like_spec(specs: Any) -> Any | None:
-    """A batch of two ones of the given specs, valid as pixels, tokens and sound alike; `None` if sizes are open."""
+def probe_of_spec(specs: Any) -> Any | None:
+    """A small batch that suits the specs, to see what a model gives; `None` where a size is open.
+
+    Its rows differ: ones, then noise in [0, 1), in floats; token ids are 1, then 1 followed by 0.
+    """
     if any(
         not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None or None in spec.shape[1:]
         for spec in keras.tree.flatten(specs)
     ):
         return None
+    return keras.tree.map_structure(_probe, specs)
 
-    def ones(spec):
-        shape = (spec.shape[0] or 2, *spec.shape[1:])
-        return tf.fill(shape, "") if spec.dtype == tf.string else tf.ones(shape, spec.dtype)
 
-    return keras.tree.map_structure(ones, specs)
+def _probe(spec: tf.TensorSpec) -> tf.Tensor:
+    shape = (spec.shape[0] or 2, *spec.shape[1:])
+    if spec.dtype == tf.string:
+        return tf.fill(shape, "")
+    values = np.ones(shape)
+    noise = np.random.default_rng(0).random(values[1:].shape)
+    values[1:] = noise if spec.dtype.is_floating else 0
+    if not spec.dtype.is_floating and values.ndim > 1:
+        values[1:, ..., 0] = 1
+    return tf.cast(values, spec.dtype)

@@ -168,14 +168,12 @@ class Distiller(keras.Model):
             self._asked = [metric for metric in metrics if isinstance(metric, str) and metric in of_teacher]
             own = [metric for metric in metrics if not isinstance(metric, str) or metric not in of_teacher] or None
         super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=own, **kwargs)
-        self._compile_arguments = {"metrics": metrics}
         self._loss_weights = loss_weights
         preparation.warn_of_probability_loss(loss, self.student, self.objectives)
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        metrics = keras.saving.serialize_keras_object(self._compile_arguments["metrics"]) if config else None
-        return {**config, "metrics": metrics} if config else config
+        return {**config, "metrics": [*self._asked, *(config["metrics"] or [])]} if config and self._asked else config
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras calls `compile` for models that do not override it only.
@@ -194,7 +192,7 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if not self._teaching.prepared:  # data that only reading describes: a generator, a foreign loader
+        if not self._teaching.prepared or y is None:  # data that only reading describes: a generator, say
             with tf.init_scope():
                 preparation.prepare_for(self, *keras.tree.map_structure(spec_of, (x, y)))
         teacher = self._ask_teacher(x, self.objectives)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from keras_kd.batches import batch_spec, ones_like_spec
+from keras_kd.batches import batch_spec, probe_of_spec
 from keras_kd.objectives import Objective
 from keras_kd.probabilities import refuse_probabilities, scores_by_graph, scores_by_value
 from keras_kd.scalars import as_float
@@ -62,7 +62,7 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
         return
     with distiller.distribute_strategy.scope():
         _build_and_fit(distiller, x)
-        _check_values(distiller, ones_like_spec(x))
+        _check_values(distiller, probe_of_spec(x))
         if not distiller.trainable_variables:
             raise ValueError(
                 f"`Distiller`: the student `{distiller.student.name}` has nothing to train: its layers are frozen, or "

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_kd.batches import batch_spec, ones_like_spec, spec_of
+from keras_kd.batches import batch_spec, probe_of_spec, spec_of
 
 FLOATS, DOUBLES = np.zeros((7, 3), "float32"), np.zeros((7, 4), "float64")
 LABELS = np.zeros(7, "int64")
@@ -106,17 +106,17 @@ def test_float64_becomes_the_float_type_of_keras():
     assert spec_of(np.zeros((2, 1), bool)).dtype == tf.bool
 
 
-def test_ones_of_a_spec():
-    ones = ones_like_spec({"a": spec(None, 2), "b": spec(3, 1, dtype="int32"), "c": spec(None, 1, dtype="string")})
-    np.testing.assert_array_equal(ones["a"], np.ones((2, 2)))
-    np.testing.assert_array_equal(ones["b"], np.ones((3, 1)))
-    assert ones["b"].dtype == tf.int32
-    np.testing.assert_array_equal(ones["c"], [[b""], [b""]])
+def test_probe_of_a_spec():
+    probe = probe_of_spec({"a": spec(None, 2), "b": spec(3, 4, dtype="int32"), "c": spec(None, 1, dtype="string")})
+    np.testing.assert_array_equal(probe["a"], [[1, 1], np.random.default_rng(0).random(2).astype("float32")])
+    np.testing.assert_array_equal(probe["b"], [[1, 1, 1, 1], [1, 0, 0, 0], [1, 0, 0, 0]])
+    assert probe["b"].dtype == tf.int32
+    np.testing.assert_array_equal(probe["c"], [[b""], [b""]])
 
 
 @pytest.mark.parametrize(
     "specs",
     [spec(None, None, 3), [spec(None, 2), spec(None, None)], tf.RaggedTensorSpec((None, None)), tf.TensorSpec(None)],
 )
-def test_no_ones_where_sizes_are_open(specs):
-    assert ones_like_spec(specs) is None
+def test_no_probe_where_sizes_are_open(specs):
+    assert probe_of_spec(specs) is None
