@@ -53,18 +53,12 @@ def _block(filters: int) -> list[keras.Layer]:
 def build_student() -> keras.Model:
     """Depthwise separable convolutions, small enough for a microcontroller."""
     layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1)),
-            layers.Conv2D(16, 3, strides=2, padding="same", activation="relu"),
-            layers.SeparableConv2D(32, 3, padding="same", activation="relu"),
-            layers.SeparableConv2D(64, 3, strides=2, padding="same", activation="relu"),
-            layers.SeparableConv2D(64, 3, padding="same", activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(10),
-        ],
-        name="student",
-    )
+    stack = [keras.Input((28, 28, 1)), layers.Conv2D(16, 3, strides=2, padding="same")]
+    for filters, strides in ((32, 1), (64, 2), (64, 1)):
+        stack += [layers.BatchNormalization(), layers.ReLU()]
+        stack += [layers.SeparableConv2D(filters, 3, strides=strides, padding="same")]
+    head = [layers.BatchNormalization(), layers.ReLU(), layers.GlobalAveragePooling2D(), layers.Dense(10)]
+    return keras.Sequential([*stack, *head], name="student")
 
 
 def train_teacher(path: Path) -> None:

@@ -50,21 +50,28 @@ def spec_of(array: Any) -> tf.TensorSpec | None:
     return tf.TensorSpec((None, *array.shape[1:]), dtype)
 
 
-def probe_of_spec(specs: Any) -> Any | None:
+def probe_of_spec(specs: Any, rows: int = 2) -> Any | None:
     """A small batch that suits the specs, to see what a model gives; `None` where a size is open.
 
     Its rows differ: ones, then noise in [0, 1), in floats; token ids are 1, then 1 followed by 0.
+
+    Args:
+        specs: `tf.TensorSpec`s of the inputs.
+        rows: Size of the batch. Defaults to 2.
+
+    Returns:
+        Tensors in the structure of the specs, or `None`.
     """
     if any(
         not isinstance(spec, tf.TensorSpec) or spec.shape.rank is None or None in spec.shape[1:]
         for spec in keras.tree.flatten(specs)
     ):
         return None
-    return keras.tree.map_structure(_probe, specs)
+    return keras.tree.map_structure(lambda spec: _probe(spec, rows), specs)
 
 
-def _probe(spec: tf.TensorSpec) -> tf.Tensor:
-    shape = (spec.shape[0] or 2, *spec.shape[1:])
+def _probe(spec: tf.TensorSpec, rows: int) -> tf.Tensor:
+    shape = (rows, *spec.shape[1:])
     if spec.dtype == tf.string:
         return tf.fill(shape, "")
     values = np.ones(shape)

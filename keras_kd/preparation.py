@@ -61,8 +61,11 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
     if distiller._teaching.prepared:
         return
     with distiller.distribute_strategy.scope():
-        _build_and_fit(distiller, x)
-        _check_values(distiller, probe_of_spec(x))
+        probe = probe_of_spec(x, rows=_fixed_batch(distiller) or 2)
+        if probe is not None:
+            _build(distiller, probe)
+            _refuse_hidden_probabilities(distiller, probe)
+        _fit_objectives(distiller, x)
         if not distiller.trainable_variables:
             raise ValueError(
                 f"`Distiller`: the student `{distiller.student.name}` has nothing to train: its layers are frozen, or "
@@ -99,26 +102,42 @@ def _check_labels(distiller: "Distiller", y: Any) -> None:
         )
 
 
-def _build_and_fit(distiller: "Distiller", specs: Any) -> None:
-    """Runs both models on symbols, which builds them, and lets the objectives see the shapes."""
+def _fit_objectives(distiller: "Distiller", specs: Any) -> None:
+    """Runs both models on symbols, and lets the objectives see the shapes."""
     teacher, student, objectives = distiller._teaching.source, distiller.student, distiller.objectives
+    said = {}
 
     @tf.function(autograph=False)
     def trace(x):
-        teacher.build(x)
-        taught = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
-        learnt = forward(student, distiller._select(x, student), [tap for o in objectives for tap in o.student_taps])
-        for objective in objectives:
-            objective.prepare(taught, learnt)
+        teacher.build(x)  # where there was no probe
+        said["teacher"] = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+        inputs = distiller._select(x, student)
+        said["student"] = forward(student, inputs, [tap for o in objectives for tap in o.student_taps])
 
     trace.get_concrete_function(specs)
+    for objective in objectives:
+        # Outside the trace: a replicated variable cannot be made within.
+        objective.prepare(**said)
     distiller.built = True
 
 
-def _check_values(distiller: "Distiller", x: Any | None) -> None:
-    """Looks for probabilities in what the models really give: a graph may hide a softmax, a subclass has none."""
-    if x is None:
-        return
+def _fixed_batch(distiller: "Distiller") -> int | None:
+    """The batch that a model insists on, as `keras.Input(..., batch_size=8)` makes it."""
+    models = [distiller.student, *(member.model for member in distiller._teaching.source.members)]
+    sizes = (
+        getattr(tensor, "shape", (None,))[0] for model in models for tensor in getattr(model, "inputs", None) or ()
+    )
+    return next(filter(None, sizes), None)
+
+
+def _build(distiller: "Distiller", x: Any) -> None:
+    distiller._teaching.source.build(x)
+    if not distiller.student.built:
+        distiller.student(distiller._select(x, distiller.student), training=False)
+
+
+def _refuse_hidden_probabilities(distiller: "Distiller", x: Any) -> None:
+    """Looks at what the models really give: a graph may hide a softmax, and a subclass has no graph."""
     student = distiller.student
     with keras.StatelessScope():
         student_scores = scores_by_value(forward(student, distiller._select(x, student)))

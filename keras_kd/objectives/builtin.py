@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_kd.objectives.base import Objective, snake_case
+from keras_kd.weighing import weighted_mean
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -55,6 +56,8 @@ class FromKeras(Objective):
     def values(self, teacher, student, *, temperature, labels=None, training=False):
         seen = _seen(student, self.student_taps)
         value = self.loss.compute_loss(_seen(teacher, self.teacher_taps), seen)
+        if all(isinstance(one, keras.losses.Loss) for one in keras.tree.flatten(getattr(self.loss, "loss", None))):
+            value = value / weighted_mean(ops.ones((1,)))  # a Loss object has divided by the replicas already
         return {None: ops.broadcast_to(ops.cast(value, "float32"), ops.shape(keras.tree.flatten(seen)[0])[:1])}
 
     def get_config(self):

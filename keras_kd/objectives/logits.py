@@ -31,6 +31,7 @@ class _SoftenedLogits(Objective):
         if temperature is not None:
             self.temperature = temperature
         self.outputs = [outputs] if isinstance(outputs, str) else outputs and list(outputs)
+        self.built = True
 
     def prepare(self, teacher, student):
         for name, (teacher_logits, student_logits) in self._pairs(teacher, student, 1.0).items():
