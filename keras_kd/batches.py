@@ -1,5 +1,7 @@
 """What a batch will look like, told without reading one: reading would move seeds and drain iterators."""
 
+import itertools
+import types
 from typing import Any
 
 import keras
@@ -16,7 +18,7 @@ def batch_spec(x: Any, y: Any = None) -> tuple[Any, Any] | None:
 
     Returns:
         `tf.TypeSpec`s of `x` and of `y` (`None` without labels), or `None` where only reading would tell: a
-        generator, or data distributed already.
+        generator, a `PyDataset`, or data distributed already.
 
     Example:
         >>> batch_spec(np.zeros((100, 8), "float32"))
@@ -24,20 +26,36 @@ def batch_spec(x: Any, y: Any = None) -> tuple[Any, Any] | None:
     """
     if isinstance(x, tf.data.Dataset):
         return _xy(x.element_spec)
-    if isinstance(x, keras.utils.PyDataset):
-        return _xy(keras.tree.map_structure(spec_of, x[0]))
-    if hasattr(x, "__next__") or isinstance(x, tf.distribute.DistributedDataset) or not _is_arrays(x):
+    if isinstance(x, keras.utils.PyDataset | tf.distribute.DistributedDataset) or hasattr(x, "__next__"):
+        return None
+    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x)):
         return None
     return keras.tree.map_structure(spec_of, x), None if y is None else keras.tree.map_structure(spec_of, y)
+
+
+def read_first(x: Any) -> tuple[Any, tuple[Any, Any] | None]:
+    """Reads one batch where only reading tells, and puts it back.
+
+    Args:
+        x: A generator or a `PyDataset`; other data are left alone.
+
+    Returns:
+        The data, whole again, and the specs of inputs and labels as `batch_spec` gives them.
+    """
+    if isinstance(x, keras.utils.PyDataset):
+        return x, _xy(keras.tree.map_structure(spec_of, x[0]))
+    if not isinstance(x, types.GeneratorType):
+        return x, None
+    first = next(x, None)
+    if first is None:
+        return x, None
+    # A generator again: Keras takes no other iterator.
+    return (batch for batch in itertools.chain([first], x)), _xy(keras.tree.map_structure(spec_of, first))
 
 
 def _xy(batch: Any) -> tuple[Any, Any]:
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return x, y
-
-
-def _is_arrays(x: Any) -> bool:
-    return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x))
 
 
 def spec_of(array: Any) -> tf.TensorSpec | None:

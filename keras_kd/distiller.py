@@ -117,6 +117,7 @@ class Distiller(keras.Model):
             preparation.check_teacher(source, self.student, self.objectives)
         # In a plain object, and not through `setattr`: out of sight of Keras and TensorFlow.
         object.__setattr__(self, "_teaching", SimpleNamespace(given=teacher, source=source, prepared=False))
+        self.supports_jit = source is None or preparation.supports_jit(source)
         self.train_function = self.test_function = None
 
     @property
@@ -183,7 +184,7 @@ class Distiller(keras.Model):
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Trains the student, as `keras.Model.fit` does; without labels while `alpha` is 0."""
-        preparation.prepare(self, x, y)
+        x = preparation.prepare(self, x, y)
         return super().fit(x, y, *args, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -295,6 +296,7 @@ class Distiller(keras.Model):
         """Returns the arguments to make the distiller anew, all but the teacher."""
         return {
             "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "student": keras.saving.serialize_keras_object(self.student),
             "objectives": [keras.saving.serialize_keras_object(objective) for objective in self.objectives],
             "alpha": as_float(self.alpha),
@@ -305,5 +307,11 @@ class Distiller(keras.Model):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Distiller":
         """Makes a distiller without a teacher."""
-        objects = {key: keras.saving.deserialize_keras_object(config[key]) for key in ("student", "objectives")}
-        return cls(**{**config, **objects, "teacher": None})
+        arguments = {**config}
+        for key in ("dtype", "student", "objectives"):
+            arguments[key] = keras.saving.deserialize_keras_object(config[key])
+        policy = arguments.pop("dtype")
+        distiller = cls(teacher=None, **arguments)
+        # Keras 3.15 does not keep the policy of a Functional student, by which `compile` decides on loss scaling.
+        distiller.dtype_policy = policy
+        return distiller

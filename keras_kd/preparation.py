@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
-from keras_kd.batches import batch_spec, probe_of_spec
+from keras_kd.batches import batch_spec, probe_of_spec, read_first
 from keras_kd.objectives import Objective
 from keras_kd.probabilities import refuse_probabilities, scores_by_graph, scores_by_value
 from keras_kd.scalars import as_float
@@ -37,17 +37,23 @@ def check_teacher(teacher: Teacher | Ensemble, student: keras.Model, objectives:
             _refuse_probabilities(objectives, member, teacher_scores, student, student_scores)
 
 
-def prepare(distiller: "Distiller", x: Any, y: Any) -> None:
+def prepare(distiller: "Distiller", x: Any, y: Any) -> Any:
     """Checks and builds for the data that `fit` was given, once per teacher.
+
+    Returns:
+        The data; a generator of which a batch had to be read, whole again.
 
     Raises:
         ValueError: If the distiller cannot train on it.
     """
+    _check_teaching(distiller)
     specs = batch_spec(x, y)
-    if specs is None:
-        _check_teaching(distiller)
-    else:
+    if specs is None and not all(layer.built for layer in (distiller.student, *distiller.objectives)):
+        # What is not built by the first step cannot be restored by a callback before it.
+        x, specs = read_first(x)
+    if specs is not None:
         prepare_for(distiller, *specs)
+    return x
 
 
 def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
@@ -110,15 +116,19 @@ def _fit_objectives(distiller: "Distiller", specs: Any) -> None:
     @tf.function(autograph=False)
     def trace(x):
         teacher.build(x)  # where there was no probe
-        said["teacher"] = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
-        inputs = distiller._select(x, student)
-        said["student"] = forward(student, inputs, [tap for o in objectives for tap in o.student_taps])
+        taught = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+        learnt = forward(student, distiller._select(x, student), [tap for o in objectives for tap in o.student_taps])
+        said.update(teacher=taught.mapped(_symbol), student=learnt.mapped(_symbol))
 
     trace.get_concrete_function(specs)
     for objective in objectives:
         # Outside the trace: a replicated variable cannot be made within.
         objective.prepare(**said)
     distiller.built = True
+
+
+def _symbol(name: str, tensor: tf.Tensor) -> keras.KerasTensor:
+    return keras.KerasTensor(tensor.shape, tensor.dtype.name)
 
 
 def _fixed_batch(distiller: "Distiller") -> int | None:
@@ -170,6 +180,11 @@ def warn_of_probability_loss(loss: Any, student: keras.Model, objectives: Sequen
                 "Compile with a loss object and `from_logits=True`.",
                 stacklevel=3,
             )
+
+
+def supports_jit(teacher: Teacher | Ensemble) -> bool:
+    """Whether XLA can compile the teacher's part of the step, as far as its layers say."""
+    return all(layer.supports_jit for member in teacher.members for layer in member.model._flatten_layers())
 
 
 def variable_ids(teacher: Teacher | Ensemble | None) -> set[int]:

@@ -1,9 +1,11 @@
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_kd.batches import batch_spec, probe_of_spec, spec_of
+from keras_kd.batches import batch_spec, probe_of_spec, read_first, spec_of
 
 FLOATS, DOUBLES = np.zeros((7, 3), "float32"), np.zeros((7, 4), "float64")
 LABELS = np.zeros(7, "int64")
@@ -38,12 +40,9 @@ class Sequence(keras.utils.PyDataset):
         ),
         ([FLOATS, DOUBLES], (LABELS,), ([spec(None, 3), spec(None, 4)], (spec(None, dtype="int64"),))),
         (np.array([["a"], ["b"]], object), None, (spec(None, 1, dtype="string"), None)),
-        (Sequence((DOUBLES, LABELS)), None, (spec(None, 4), spec(None, dtype="int64"))),
-        (Sequence((FLOATS, LABELS, DOUBLES)), None, (spec(None, 3), spec(None, dtype="int64"))),
-        (Sequence(FLOATS), None, (spec(None, 3), None)),
     ],
 )
-def test_arrays_and_sequences_tell_their_batches(x, y, expected):
+def test_arrays_tell_their_batches(x, y, expected):
     assert batch_spec(x, y) == expected
 
 
@@ -82,6 +81,32 @@ def test_a_generator_is_not_consumed():
     generator = ((FLOATS, LABELS) for _ in range(2))
     assert batch_spec(generator) is None
     assert len(list(generator)) == 2
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        ((DOUBLES, LABELS), (spec(None, 4), spec(None, dtype="int64"))),
+        ((FLOATS, LABELS, DOUBLES), (spec(None, 3), spec(None, dtype="int64"))),
+        (FLOATS, (spec(None, 3), None)),
+    ],
+)
+def test_a_first_batch_is_read_and_put_back(batch, expected):
+    sequence = Sequence(batch)
+    assert batch_spec(sequence) is None
+    assert read_first(sequence) == (sequence, expected)
+    generator, read = read_first(element for element in (batch, "second"))
+    assert read == expected
+    assert isinstance(generator, types.GeneratorType)
+    first, second = generator
+    assert first is batch
+    assert second == "second"
+
+
+def test_an_empty_generator_and_other_data_are_left_alone():
+    empty, arrays = (batch for batch in ()), [FLOATS]
+    assert read_first(empty) == (empty, None)
+    assert read_first(arrays) == (arrays, None)
 
 
 @pytest.mark.parametrize("x", [None, [[1.0, 2.0]], "text"])

@@ -36,6 +36,7 @@ class FromKeras(Objective):
             )
         super().__init__(weight=weight, name=name or snake_case(type(loss)))
         self.loss = loss
+        self.built = True
         taps = (getattr(loss, "teacher_layer_name", None), getattr(loss, "student_layer_name", None))
         self.teacher_taps, self.student_taps = (tuple(filter(None, [tap])) for tap in taps)
 

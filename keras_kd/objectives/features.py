@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_kd import losses
 from keras_kd.objectives.base import Objective
@@ -75,6 +76,19 @@ class Hint(Objective):
                 f"`Hint`: the student feature '{self.student_taps[0]}' must have the shape of the teacher feature "
                 f"'{self.teacher_taps[0]}', {teacher_shape}. Received: {fitted}. Use `projector='auto'`."
             )
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        for name, shape in self.get_build_config()["shapes_dict"].items() if self.built else ():
+            store[name] = np.array([-1 if size is None else size for size in shape])
+
+    def load_own_variables(self, store: Any) -> None:
+        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
+        shapes = {name: saved.pop(name) for name in ("teacher_shape", "student_shape") if name in saved}
+        if shapes and not self.built:
+            # Keras loads no weights into a layer that is not built, and the projector waits for the first `fit`.
+            self.build(**{name: tuple(None if n < 0 else int(n) for n in shape) for name, shape in shapes.items()})
+        super().load_own_variables(saved)
 
     def values(self, teacher, student, *, temperature, labels=None, training=False):
         teacher_feature, student_feature = self._features(teacher, student)

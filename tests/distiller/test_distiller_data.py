@@ -56,21 +56,34 @@ def trained(teacher, **data):
     return history, [*student.get_weights(), *distiller.objectives[1].get_weights()]
 
 
-@pytest.mark.parametrize("with_weights", [False, True], ids=["plain", "weighted"])
-@pytest.mark.parametrize("form", ["dataset", "pydataset", "generator", "tensors", "float64"])
-def test_every_form_of_data_trains_as_arrays_do(form, with_weights):
-    teacher = mlp(7, seed=1)
-    weights = {"sample_weight": W} if with_weights else {}
-    expected, expected_weights = trained(teacher, x=X, y=Y, batch_size=BATCH, **weights)
+@pytest.fixture(scope="module")
+def from_arrays():
+    teacher, arrays = mlp(7, seed=1), {"x": X, "y": Y, "batch_size": BATCH}
+    return {False: trained(teacher, **arrays), True: trained(teacher, **arrays, sample_weight=W)}
+
+
+@pytest.mark.parametrize(
+    ("form", "with_weights"),
+    [
+        ("dataset", False),
+        ("dataset", True),
+        ("pydataset", True),
+        ("generator", False),
+        ("generator", True),
+        ("tensors", False),
+        ("float64", True),
+    ],
+)
+def test_every_form_of_data_trains_as_arrays_do(form, with_weights, from_arrays):
+    teacher, (expected, expected_weights) = mlp(7, seed=1), from_arrays[with_weights]
     history, received_weights = trained(teacher, **forms(form, with_weights))
     assert set(history) == set(expected)
     assert_same_history(history, expected, rtol=1e-5)
     assert_same(received_weights, expected_weights, rtol=1e-5, atol=1e-6)
 
 
-def test_train_on_batch_is_a_step_of_fit():
-    teacher = mlp(7, seed=1)
-    _, expected = trained(teacher, x=X, y=Y, batch_size=BATCH, sample_weight=W)
+def test_train_on_batch_is_a_step_of_fit(from_arrays):
+    teacher, (_, expected) = mlp(7, seed=1), from_arrays[True]
     student = mlp()
     distiller = compiled_distiller(student, teacher, objectives(), compile_with={"optimizer": "adam"})
     keras.utils.set_random_seed(3)
@@ -80,8 +93,10 @@ def test_train_on_batch_is_a_step_of_fit():
     assert_same(received, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("structure", [dict, tuple])
-@pytest.mark.parametrize("form", ["arrays", "dataset", "generator", "pydataset"])
+@pytest.mark.parametrize(
+    ("form", "structure"),
+    [("arrays", dict), ("arrays", tuple), ("dataset", tuple), ("generator", dict), ("pydataset", dict)],
+)
 def test_structured_inputs_in_every_form(form, structure):
     sound = examples(len(X), seed=5, features=6)[0]
     whole = {"image": X, "sound": sound} if structure is dict else (X, sound)

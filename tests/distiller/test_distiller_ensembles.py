@@ -32,8 +32,10 @@ def given(how, members):
     }[how]()
 
 
-@pytest.mark.parametrize("temperature", [1.0, 4.0])
-@pytest.mark.parametrize("how", ["list", "tuple", "ensemble", "weighted", "with a softmax"])
+@pytest.mark.parametrize(
+    ("how", "temperature"),
+    [("list", 4.0), ("tuple", 1.0), ("ensemble", 1.0), ("weighted", 4.0), ("with a softmax", 4.0)],
+)
 def test_soft_targets_are_of_the_mean_at_the_temperature(how, temperature):
     members, student = teachers(), mlp(seed=1)
     weights = WEIGHTS if how == "weighted" else [1 / 3] * 3

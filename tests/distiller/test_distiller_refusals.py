@@ -148,8 +148,13 @@ FIRST_FIT = {
 }
 
 
-@pytest.mark.parametrize("method", ["fit", "train_on_batch", "generator"])
-@pytest.mark.parametrize("case", FIRST_FIT)
+@pytest.mark.parametrize(
+    ("case", "method"),
+    [
+        *((case, "fit") for case in FIRST_FIT),
+        *((case, method) for case in ("classes differ", "no teacher") for method in ("train_on_batch", "generator")),
+    ],
+)
 def test_the_first_training_call_refuses(case, method):
     build, text = FIRST_FIT[case]
     distiller = build()

@@ -130,8 +130,9 @@ def test_masked_equals_sliced():
     assert_same(masked_weights, sliced_weights, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("structure", ["tuple", "list", "dict"])
-@pytest.mark.parametrize("factors", [None, (0.25, 2.0)])
+@pytest.mark.parametrize(
+    ("structure", "factors"), [("tuple", (0.25, 2.0)), ("list", None), ("list", (0.25, 2.0)), ("dict", (0.25, 2.0))]
+)
 def test_several_outputs_follow_loss_weights_or_add_up(structure, factors):
     x, kind = examples()
     y = by_output(structure, kind, kind % 2)
