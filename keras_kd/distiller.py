@@ -247,7 +247,8 @@ class Distiller(keras.Model):
 
     def _objective_values(self, objectives, teacher, student, y, sample_weight, training: bool) -> list[Any]:
         weighing = Weighing(y, sample_weight, self._loss_weights, list(student.outputs))
-        return [weighing(o, teacher, student, temperature=self.temperature, training=training) for o in objectives]
+        context = {"labels": weighing.labels, "temperature": self.temperature, "training": training}
+        return [weighing(objective.values(teacher, student, **context)) for objective in objectives]
 
     def _report(self, x, y, sample_weight, teacher, student, means: dict[str, Any]) -> dict[str, Any]:
         """Updates the means by batch size and returns the results of all that this phase has updated."""

@@ -1,13 +1,10 @@
 """From values per example to one number, weighed and masked as Keras weighs its own losses."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import ops
-
-if TYPE_CHECKING:
-    from keras_kd.objectives import Objective
 
 
 class Reduction(keras.losses.Loss):
@@ -112,7 +109,10 @@ def mean_of(weights: Mapping[str, Any]) -> Any:
 
 
 class Weighing:
-    """What a batch says of how much its values count: applied to an objective, its one number.
+    """What a batch says of how much its values count: applied to the values of an objective, its one number.
+
+    Attributes:
+        labels: Labels by the student's output.
 
     Args:
         y: Labels, in any structure that Keras takes.
@@ -122,14 +122,13 @@ class Weighing:
     """
 
     def __init__(self, y: Any, sample_weight: Any, loss_weights: Any, names: list[str]):
-        self._labels = by_output(y, names)
+        self.labels = by_output(y, names)
         weights = by_output(sample_weight, names)
         self._weights = {**weights, None: mean_of(weights)}
         self._factors = {name: 1.0 if w is None else w for name, w in by_output(loss_weights, names).items()}
 
-    def __call__(self, objective: "Objective", teacher: Any, student: Any, **context: Any) -> Any:
-        """Mean of the objective's values, its outputs weighed like `loss_weights` and added up."""
-        values = objective.values(teacher, student, labels=self._labels, **context)
+    def __call__(self, values: Mapping[str | None, Any]) -> Any:
+        """Mean of an objective's values by output, the outputs weighed like `loss_weights` and added up."""
         return sum(
             self._factors.get(name, 1.0) * weighted_mean(of_output, self._weights[name])
             for name, of_output in values.items()
