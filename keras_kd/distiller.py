@@ -34,6 +34,9 @@ class Distiller(keras.Model):
     `teacher_kl` (`KL(teacher || student)` at temperature 1). Those two, or an objective's name in `metrics`, are
     the only things for which `evaluate` runs the teacher.
 
+    A teacher that gives NaN or infinity stops the step with its name, except where XLA compiles the step and drops
+    such checks: there the logged values turn NaN.
+
     Args:
         student: A `keras.Model` that gives logits: Sequential, Functional or subclassed, built or not.
         teacher: A Keras model that gives logits, a `Teacher`, a list of models or an `Ensemble`, or `None`: to be
