@@ -167,10 +167,9 @@ class Distiller(keras.Model):
             **kwargs: Everything else that `keras.Model.compile` takes.
         """
         of_teacher = {*TEACHER_METRICS, *self.objective_names}
-        self._asked, own = [], metrics
-        if isinstance(metrics, list | tuple):
-            self._asked = [metric for metric in metrics if isinstance(metric, str) and metric in of_teacher]
-            own = [metric for metric in metrics if not isinstance(metric, str) or metric not in of_teacher] or None
+        listed = metrics if isinstance(metrics, list | tuple) else ()
+        self._asked = [metric for metric in listed if isinstance(metric, str) and metric in of_teacher]
+        own = [metric for metric in listed if metric not in self._asked] or None if self._asked else metrics
         super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=own, **kwargs)
         self._loss_weights = loss_weights
         preparation.warn_of_probability_loss(loss, self.student, self.objectives)
@@ -236,9 +235,9 @@ class Distiller(keras.Model):
         return source.signals(x, [tap for o in objectives for tap in o.teacher_taps]).mapped(check)
 
     def _ask_student(self, x: Any, objectives: Iterable[Objective], training: bool) -> Signals:
-        taps = [tap for o in objectives for tap in o.student_taps]
+        taps, inputs = [tap for o in objectives for tap in o.student_taps], self._select(x, self.student)
         with preparation.shared_statistics_kept(self.student, self._teaching.source):
-            return forward(self.student, self._select(x, self.student), taps, training=training)
+            return forward(self.student, inputs, taps, training=training)
 
     def _student_losses(self, y: Any, student: Signals, sample_weight: Any) -> tuple[Any, Any]:
         """The compiled loss (`None` without labels), and what the student adds to it: regularisers and `add_loss`."""
@@ -302,7 +301,7 @@ class Distiller(keras.Model):
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "student": keras.saving.serialize_keras_object(self.student),
-            "objectives": [keras.saving.serialize_keras_object(objective) for objective in self.objectives],
+            "objectives": [keras.saving.serialize_keras_object(o) for o in self.objectives],
             "alpha": as_float(self.alpha),
             "temperature": as_float(self.temperature),
             "student_inputs": self._select.keys,
