@@ -44,7 +44,7 @@ def dense(layer, x):
     return x @ layer.kernel.numpy() + layer.bias.numpy()
 
 
-def equal(tensor, expected):
+def assert_equal(tensor, expected):
     np.testing.assert_allclose(tensor, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -86,8 +86,8 @@ def test_taps_equal_an_extractor_built_by_hand():
     signals = forward(model, X, list(expected))
     assert list(signals.taps) == list(expected)
     for tap, value in expected.items():
-        equal(signals.taps[tap], value)
-    equal(signals.structure, expected["head"])
+        assert_equal(signals.taps[tap], value)
+    assert_equal(signals.structure, expected["head"])
 
 
 def test_subclassed_models_and_blocks_in_lists_are_heard():
@@ -95,9 +95,9 @@ def test_subclassed_models_and_blocks_in_lists_are_heard():
     signals = forward(model, X, ["second", "first:input", "head:input"])
     first, second = model.blocks
     expected = dense(second, dense(first, X))
-    equal(signals.taps["first:input"], X)
-    equal(signals.taps["second"], expected)
-    equal(signals.taps["head:input"], expected)
+    assert_equal(signals.taps["first:input"], X)
+    assert_equal(signals.taps["second"], expected)
+    assert_equal(signals.taps["head:input"], expected)
 
 
 def test_plain_layers_that_hold_layers_are_heard():
@@ -111,8 +111,8 @@ def test_plain_layers_that_hold_layers_are_heard():
 
     model = keras.Sequential([keras.Input((4,)), Block(name="block")])
     signals = forward(model, X, ["block/inner", "block"])
-    equal(signals.taps["block/inner"], dense(model.layers[0].inner, X))
-    equal(signals.taps["block"], np.zeros((3, 3)))
+    assert_equal(signals.taps["block/inner"], dense(model.layers[0].inner, X))
+    assert_equal(signals.taps["block"], np.zeros((3, 3)))
 
 
 def test_an_overridden_call_of_a_functional_model_counts():
@@ -123,21 +123,21 @@ def test_an_overridden_call_of_a_functional_model_counts():
     inputs = keras.Input((4,))
     model = Doubled(inputs, layers.Dense(2, name="head")(inputs))
     signals = forward(model, X, ["head:input", "head"])
-    equal(signals.taps["head:input"], 2.0 * X)
-    equal(signals.taps["head"], dense(model.get_layer("head"), 2.0 * X))
+    assert_equal(signals.taps["head:input"], 2.0 * X)
+    assert_equal(signals.taps["head"], dense(model.get_layer("head"), 2.0 * X))
 
 
 def test_an_unbuilt_sequential_is_built_and_heard():
     model = keras.Sequential([layers.Dense(3, name="hidden"), layers.Dense(2, name="head")])
     signals = forward(model, X, ["hidden"])
-    equal(signals.taps["hidden"], dense(model.layers[0], X))
+    assert_equal(signals.taps["hidden"], dense(model.layers[0], X))
 
 
 def test_training_reaches_the_model():
     model = keras.Sequential([keras.Input((4,)), layers.BatchNormalization(name="norm")])
-    equal(forward(model, X, ["norm"]).taps["norm"], X / np.sqrt(1 + 1e-3))
+    assert_equal(forward(model, X, ["norm"]).taps["norm"], X / np.sqrt(1 + 1e-3))
     trained = forward(model, X, ["norm"], training=True).taps["norm"]
-    equal(trained, (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3))
+    assert_equal(trained, (X - X.mean(0)) / np.sqrt(X.var(0) + 1e-3))
 
 
 @pytest.mark.parametrize("taps", [(), ("head",), ("first", "second", "second:input", "head", "head")])
@@ -153,14 +153,14 @@ def test_taps_work_in_a_traced_function():
     model = functional()
     traced = tf.function(lambda x: forward(model, x, ["backbone/deep", "shared[1]"]).taps)
     for tap, value in forward(model, X, ["backbone/deep", "shared[1]"]).taps.items():
-        equal(traced(X)[tap], value)
+        assert_equal(traced(X)[tap], value)
 
 
 def test_gradients_flow_through_a_tap():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, name="hidden"), layers.Dense(2)])
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(forward(model, X, ["hidden"]).taps["hidden"])
-    equal(tape.gradient(value, model.layers[0].kernel), np.repeat(X.sum(0)[:, None], 3, 1))
+    assert_equal(tape.gradient(value, model.layers[0].kernel), np.repeat(X.sum(0)[:, None], 3, 1))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_call_that_the_user_set_on_the_layer_stays():
     hidden = model.layers[0]
     own = types.MethodType(lambda self, x, training=None: 2.0 * type(self).call(self, x), hidden)
     hidden.call = own
-    equal(forward(model, X, ["hidden"]).taps["hidden"], 2.0 * dense(hidden, X))
+    assert_equal(forward(model, X, ["hidden"]).taps["hidden"], 2.0 * dense(hidden, X))
     assert hidden.__dict__.get("call") is own
 
 
@@ -250,6 +250,6 @@ def test_threads_that_listen_to_one_layer_do_not_mix():
         thread.join()
     first = model.blocks[0]
     for shift in (0, 1):
-        equal(heard[shift]["first:input"], X + shift)
-        equal(heard[shift]["first"], dense(first, X + shift))
+        assert_equal(heard[shift]["first:input"], X + shift)
+        assert_equal(heard[shift]["first"], dense(first, X + shift))
     assert "call" not in first.__dict__

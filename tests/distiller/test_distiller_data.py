@@ -132,7 +132,7 @@ def test_structured_inputs_in_every_form(form, structure):
     assert_same(of_sound.get_weights(), reference.get_weights(), rtol=1e-5, atol=1e-6)
 
 
-def both(data, epochs=2, **kwargs):
+def assert_trains_as_the_plain_model(data, epochs=2, **kwargs):
     """Weights of a plain model and of a distiller with alpha=1, trained on data made anew for each."""
     student = mlp()
     plain = twin(student)
@@ -149,14 +149,16 @@ def both(data, epochs=2, **kwargs):
 
 
 def test_a_shuffled_dataset_is_not_read_before_fit():
-    both(lambda: tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(len(X), seed=7).batch(BATCH))
+    assert_trains_as_the_plain_model(
+        lambda: tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(len(X), seed=7).batch(BATCH)
+    )
 
 
 def test_a_dataset_with_random_augmentation_keeps_its_seeds():
     def augment(x, y):
         return x + tf.random.normal(tf.shape(x), seed=3), y
 
-    both(lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH).map(augment))
+    assert_trains_as_the_plain_model(lambda: tf.data.Dataset.from_tensor_slices((X, Y)).batch(BATCH).map(augment))
 
 
 def test_shuffled_arrays_come_in_the_plain_models_order():
@@ -176,7 +178,7 @@ def test_a_generator_that_runs_dry_is_read_once():
     def data():
         yield from (batch for _ in range(2) for batch in batches())
 
-    both(data, steps_per_epoch=3)
+    assert_trains_as_the_plain_model(data, steps_per_epoch=3)
 
 
 def test_a_dataset_that_counts_is_read_as_often_as_by_keras():
@@ -208,7 +210,7 @@ def test_a_pydataset_that_draws_at_random_gives_the_plain_models_weights():
             x, y = self.items[index]
             return x + self.rng.normal(size=x.shape).astype("float32"), y
 
-    both(Augmenting, shuffle=False)
+    assert_trains_as_the_plain_model(Augmenting, shuffle=False)
 
 
 def test_unbuilt_models_learn_from_a_generator():

@@ -1,0 +1,45 @@
+"""The README's words are what a user types, so they are run."""
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_kd.export import LiteRTModel
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_two_commands_stand_in_the_first_screen_and_ci_runs_the_second():
+    first_screen = README.splitlines()[:12]
+    commands = [line.split("#")[0].strip() for line in first_screen if line.startswith("pip install")]
+    assert commands == ["pip install . && keras-kd demo", 'pip install ".[test]" && pytest']
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1].replace("--quiet ", "") == commands[1]
+
+
+def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x, y = rng.random((3, 32, 28, 28, 1), "float32"), rng.integers(0, 10, (3, 32))
+    keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]).save("teacher.keras")
+    names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
+        zip(("y_train", "y_val", "y_test"), y, strict=True)
+    )
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(code, names)
+    logits = names["student"].predict(x[2], verbose=0)
+    np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
+    assert names["report"].keras_accuracy == np.mean(logits.argmax(-1) == y[2])
+
+
+def test_every_picture_and_table_that_it_points_to_is_there():
+    linked = re.findall(r"\]\(((?!https?:)[^)]+)\)", README)
+    assert "benchmarks/results/digits/demo.png" in linked
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
+def test_its_table_beside_keras_is_the_measured_one():
+    measured = (ROOT / "benchmarks/results/against_builtin.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in measured if line.startswith("| ") and line not in README] == []
