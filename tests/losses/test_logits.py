@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from keras_kd.losses import soft_target_cross_entropy, soft_target_kl
-from tests.battery import cross_entropy, kl, scaled_entropy
+from tests.losses.cases.logits import cross_entropy, kl, scaled_entropy
 
 few = settings(deadline=None, max_examples=25, derandomize=True)
 rows = arrays("float32", (2, 4), elements=st.floats(-20, 20, width=32))

@@ -7,7 +7,7 @@ from scipy.special import softmax
 
 from keras_kd.objectives import SoftCrossEntropy, SoftTargets
 from keras_kd.signals import EnsembleSignals, Signals
-from tests.battery import cross_entropy, kl
+from tests.losses.cases.logits import cross_entropy, kl
 
 A, B, C, D = np.random.default_rng(0).normal(scale=2, size=(4, 5, 3)).astype("float32")
 
