@@ -12,6 +12,7 @@ from keras_kd.batches import spec_of
 from keras_kd.inputs import InputSelection
 from keras_kd.objectives import Objective, as_objectives, metric_keys
 from keras_kd.scalars import MovableScalar, as_float
+from keras_kd.seeds import load_seeds, save_seeds
 from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
 from keras_kd.teacher_metrics import TEACHER_METRICS, update_teacher_metrics
@@ -118,10 +119,18 @@ class Distiller(keras.Model):
         source = as_teacher(teacher)
         if source is not None:
             preparation.check_teacher(source, self.student, self.objectives)
+        teaching = SimpleNamespace(given=teacher, source=source, prepared=False, finished=None)
         # In a plain object, and not through `setattr`: out of sight of Keras and TensorFlow.
-        object.__setattr__(self, "_teaching", SimpleNamespace(given=teacher, source=source, prepared=False))
+        object.__setattr__(self, "_teaching", teaching)
         self.supports_jit = source is None or preparation.supports_jit(source)
         self.train_function = self.test_function = None
+
+    @property
+    def finished_student(self) -> keras.Model:
+        """What is evaluated and exported: the student, or what an objective such as `SimKD` makes of it."""
+        if self._teaching.finished is None:
+            self._teaching.finished = preparation.finished_student(self)
+        return self._teaching.finished or self.student
 
     @property
     def objective_names(self) -> list[str]:
@@ -145,14 +154,14 @@ class Distiller(keras.Model):
     @property
     def output_names(self) -> list[str]:
         """Names of the student's outputs, by which Keras assigns losses and metrics."""
-        return self.student.output_names
+        return self.finished_student.output_names
 
     def build(self, input_shape: Any = None) -> None:
         """Leaves the building to the student, which its first call builds."""
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns what the student gives for its part of the inputs."""
-        return self.student(self._select(inputs, self.student), training=training)
+        return self.finished_student(self._select(inputs, self.student), training=training)
 
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, metrics: Any = None, **kwargs: Any
@@ -237,7 +246,7 @@ class Distiller(keras.Model):
     def _ask_student(self, x: Any, objectives: Iterable[Objective], training: bool) -> Signals:
         taps, inputs = [tap for o in objectives for tap in o.student_taps], self._select(x, self.student)
         with preparation.shared_statistics_kept(self.student, self._teaching.source):
-            return forward(self.student, inputs, taps, training=training)
+            return forward(self.finished_student, inputs, taps, training=training)
 
     def _student_losses(self, y: Any, student: Signals, sample_weight: Any) -> tuple[Any, Any]:
         """The compiled loss (`None` without labels), and what the student adds to it: regularisers and `add_loss`."""
@@ -273,27 +282,18 @@ class Distiller(keras.Model):
         results = self.get_metrics_result()
         return {name: results.get(name, value) for name, value in logs.items()}
 
-    def _seeds(self) -> list[keras.Variable]:
-        known = {id(variable) for variable in (*self.student.weights, *self.student.metrics_variables)}
-        return [variable for variable in self.student.variables if id(variable) not in known]
-
     def save_own_variables(self, store: Any) -> None:
-        # Keras 3.15 saves no seeds, so a resumed run would draw its Dropout masks from the start again.
         super().save_own_variables(store)
-        for index, seed in enumerate(self._seeds()):
-            store[f"seed_{index}"] = keras.ops.convert_to_numpy(seed)
+        save_seeds(self.student, store)
 
     def load_own_variables(self, store: Any) -> None:
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
-        seeds = {key: saved.pop(key) for key in list(saved) if key.startswith("seed_")}
+        load_seeds(self.student, saved)
         super().load_own_variables(saved)
-        for index, seed in enumerate(self._seeds()):
-            if f"seed_{index}" in seeds:
-                seed.assign(seeds[f"seed_{index}"])
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
         """Exports the student alone, as `keras.Model.export` does."""
-        return self.student.export(*args, **kwargs)
+        return self.finished_student.export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments to make the distiller anew, all but the teacher."""

@@ -72,6 +72,7 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
             _build(distiller, probe)
             _refuse_hidden_probabilities(distiller, probe)
         _fit_objectives(distiller, x)
+        distiller._teaching.finished = finished_student(distiller)
         if not distiller.trainable_variables:
             raise ValueError(
                 f"`Distiller`: the student `{distiller.student.name}` has nothing to train: its layers are frozen, or "
@@ -94,6 +95,11 @@ def _check_teaching(distiller: "Distiller") -> None:
 
 def _check_labels(distiller: "Distiller", y: Any) -> None:
     alpha = as_float(distiller.alpha)
+    reading = [objective.name for objective in distiller.objectives if objective.needs_labels]
+    if y is None and reading:
+        raise ValueError(
+            f"`Distiller`: the objectives {reading} compare with the labels. Received data without. Give `y`."
+        )
     if alpha == 0:
         return
     if y is None:
@@ -110,7 +116,7 @@ def _check_labels(distiller: "Distiller", y: Any) -> None:
 
 def _fit_objectives(distiller: "Distiller", specs: Any) -> None:
     """Runs both models on symbols, and lets the objectives see the shapes."""
-    teacher, student, objectives = distiller._teaching.source, distiller.student, distiller.objectives
+    teacher, student, objectives = distiller._teaching.source, distiller.finished_student, distiller.objectives
     said = {}
 
     @tf.function(autograph=False)
@@ -129,6 +135,22 @@ def _fit_objectives(distiller: "Distiller", specs: Any) -> None:
 
 def _symbol(name: str, tensor: tf.Tensor) -> keras.KerasTensor:
     return keras.KerasTensor(tensor.shape, tensor.dtype.name)
+
+
+def finished_student(distiller: "Distiller") -> keras.Model | None:
+    """What the objectives make of the student for evaluation and export; `None` where, or as long as, it is as it was.
+
+    Raises:
+        ValueError: If the student or the teacher cannot be cut where an objective joins them.
+    """
+    finishing = [objective for objective in distiller.objectives if objective.finishes_student]
+    source = distiller._teaching.source
+    if not finishing or source is None or not all(objective.built for objective in finishing):
+        return None
+    student = distiller.student
+    for objective in finishing:
+        student = objective.finished(student, source.members[0].model)
+    return student
 
 
 def _fixed_batch(distiller: "Distiller") -> int | None:

@@ -46,18 +46,27 @@ class MovableScalar:
         Raises:
             ValueError: If it is none.
         """
-        try:
-            number = float(keras.ops.convert_to_numpy(value))
-        except (TypeError, ValueError):
-            number = float("nan")
-        below = number <= self.low if self.open_low else number < self.low
-        if below or number > self.high or not math.isfinite(number):
-            bounds = f"{'>' if self.open_low else '>='} {self.low:g}"
-            bounds += "" if self.high == float("inf") else f" and <= {self.high:g}"
-            raise ValueError(
-                f"`{type(layer).__name__}`: `{self.name}` must be {bounds}. Received: {self.name}={value!r}."
-            )
-        return number
+        return checked_number(layer, self.name, value, low=self.low, high=self.high, open_low=self.open_low)
+
+
+def checked_number(
+    owner: Any, name: str, value: Any, *, low: float, high: float = float("inf"), open_low: bool = False
+) -> float:
+    """Reads a number within bounds.
+
+    Raises:
+        ValueError: If it is none, in the name of the owner's class.
+    """
+    try:
+        number = float(keras.ops.convert_to_numpy(value))
+    except (TypeError, ValueError):
+        number = float("nan")
+    below = number <= low if open_low else number < low
+    if below or number > high or not math.isfinite(number):
+        bounds = f"{'>' if open_low else '>='} {low:g}"
+        bounds += "" if high == float("inf") else f" and <= {high:g}"
+        raise ValueError(f"`{type(owner).__name__}`: `{name}` must be {bounds}. Received: {name}={value!r}.")
+    return number
 
 
 def as_float(variable: Any) -> float:

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+OF_THE_DISTILLER = ("alpha", "temperature")
+
 
 class Schedule(keras.callbacks.Callback):
     """Sets a number of the distiller at the start of every epoch, and logs it.
@@ -12,7 +14,8 @@ class Schedule(keras.callbacks.Callback):
     Subclasses write `value(epoch)`.
 
     Args:
-        target: `"alpha"`, `"temperature"`, or the name of an objective, whose weight it then is.
+        target: `"alpha"`, `"temperature"`, the name of an objective, whose weight it then is, or
+            `"objective.attribute"`, as in `"curriculum_temperature.reversal"`.
     """
 
     def __init__(self, target: str):
@@ -29,22 +32,29 @@ class Schedule(keras.callbacks.Callback):
             raise ValueError(
                 f"`{type(self).__name__}`: it moves a `Distiller`. Received a `{type(self.model).__name__}`."
             )
-        if self.target not in ("alpha", "temperature", *names):
+        objective, _, attribute = self.target.partition(".")
+        movable = objective in names and hasattr(self._owner(objective), attribute or "weight")
+        if self.target not in OF_THE_DISTILLER and not movable:
             raise ValueError(
-                f"`{type(self).__name__}`: `target` must be 'alpha', 'temperature' or one of the objectives {names}. "
-                f"Received: target={self.target!r}."
+                f"`{type(self).__name__}`: `target` must be 'alpha', 'temperature', one of the objectives {names}, or "
+                f"a variable of one, as in '{names[0]}.weight'. Received: target={self.target!r}."
             )
+
+    def _owner(self, objective: str) -> Any:
+        return self.model.objectives[self.model.objective_names.index(objective)]
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value = self.value(epoch)
-        if self.target in ("alpha", "temperature"):
+        if self.target in OF_THE_DISTILLER:
             setattr(self.model, self.target, value)
         else:
-            self.model.objectives[self.model.objective_names.index(self.target)].weight = value
+            objective, _, attribute = self.target.partition(".")
+            setattr(self._owner(objective), attribute or "weight", value)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
-            key = self.target if self.target in ("alpha", "temperature") else f"{self.target}_weight"
+            plain = self.target in OF_THE_DISTILLER or "." in self.target
+            key = self.target.replace(".", "_") if plain else f"{self.target}_weight"
             logs[key] = self.value(epoch)
 
 
@@ -52,7 +62,7 @@ class Constant(Schedule):
     """The same value in every epoch.
 
     Args:
-        target: `"alpha"`, `"temperature"`, or the name of an objective, whose weight it then is.
+        target: `"alpha"`, `"temperature"`, `"objective"` (its weight), or `"objective.attribute"`.
         value: The value.
 
     Example:
@@ -88,7 +98,7 @@ class Linear(_Ramp):
     """A straight line: `start + (end - start) · epoch / (epochs - 1)`, then `end`.
 
     Args:
-        target: `"alpha"`, `"temperature"`, or the name of an objective, whose weight it then is.
+        target: `"alpha"`, `"temperature"`, `"objective"` (its weight), or `"objective.attribute"`.
         start: Value in the first epoch.
         end: Value in the last of the epochs and after.
         epochs: Length of the way, `>= 2`.
@@ -109,7 +119,7 @@ class Cosine(_Ramp):
     """Half a cosine: `end + (start - end) · (1 + cos(π · epoch / (epochs - 1))) / 2`, then `end`.
 
     Args:
-        target: `"alpha"`, `"temperature"`, or the name of an objective, whose weight it then is.
+        target: `"alpha"`, `"temperature"`, `"objective"` (its weight), or `"objective.attribute"`.
         start: Value in the first epoch.
         end: Value in the last of the epochs and after.
         epochs: Length of the way, `>= 2`.
@@ -130,7 +140,7 @@ class WarmUp(Schedule):
     """A linear start: `value · (epoch + 1) / epochs`, then `value`.
 
     Args:
-        target: `"alpha"`, `"temperature"`, or the name of an objective, whose weight it then is.
+        target: `"alpha"`, `"temperature"`, `"objective"` (its weight), or `"objective.attribute"`.
         value: What it warms up to.
         epochs: Length of the warm-up, `>= 1`.
 

@@ -2,20 +2,19 @@
 
 A tap is a string: `"block3"` is what the layer of that name gives, `"backbone/block4_add"` a layer inside a
 nested model, `"head:input"` what goes into a layer, `"shared[1]"` the second call of a layer that is called
-more than once. Taps listen while the model runs, so nested models, shared layers, overridden `call` methods
-and subclassed models all work, and cost nothing once the step is traced.
+more than once. What is no layer's output, a model names itself: `x = kd.tap("gated", x * gate)` in its `call`.
+Taps listen while the model runs, so nested models, shared layers, overridden `call` methods and subclassed
+models all work, and cost nothing once the step is traced.
 """
 
 import re
-import threading
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
+from keras_kd.listening import Hearing, listening
 from keras_kd.signals import Signals
 
 _TAP = re.compile(r"^(?P<path>[^:\[\]]+)(\[(?P<call>\d+)\])?(?P<input>:input)?$")
@@ -46,6 +45,31 @@ class Tap:
         return cls(tuple(match["path"].split("/")), call, "input" if match["input"] else "output")
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A tap in a model: the layers on its path, and the one it names, or `None` where none has that name."""
+
+    text: str
+    tap: Tap
+    holders: tuple[keras.Layer, ...]
+    layer: keras.Layer | None
+
+    @classmethod
+    def find(cls, model: keras.Layer, text: str) -> "_Place":
+        tap, holders = Tap.parse(text), [model]
+        for name in tap.path[:-1]:
+            layer = _sublayer(holders[-1], name, text)
+            if layer is None:
+                raise _unknown(text, holders[-1], name)
+            holders.append(layer)
+        return cls(text, tap, tuple(holders), _sublayer(holders[-1], tap.path[-1], text))
+
+    @property
+    def layers(self) -> list[keras.Layer]:
+        """The layers to listen to, the model itself not among them."""
+        return [*self.holders[1:], *filter(None, [self.layer])]
+
+
 def forward(model: keras.Layer, inputs: Any, taps: Sequence[str] = (), training: bool = False) -> Signals:
     """Runs a model once and returns its outputs with the tensors its taps name.
 
@@ -59,7 +83,8 @@ def forward(model: keras.Layer, inputs: Any, taps: Sequence[str] = (), training:
         The model's `Signals`.
 
     Raises:
-        ValueError: If a tap names no layer, a layer that did not run, or one of several calls without saying which.
+        ValueError: If a tap names no layer and no tensor, or two; a layer that did not run, or one of several calls
+            without saying which.
 
     Example:
         >>> import numpy as np
@@ -68,13 +93,17 @@ def forward(model: keras.Layer, inputs: Any, taps: Sequence[str] = (), training:
         >>> {tap: tuple(tensor.shape) for tap, tensor in signals.taps.items()}
         {'hidden': (4, 3), 'head:input': (4, 3)}
     """
-    parsed = {text: Tap.parse(text) for text in dict.fromkeys(taps)}
-    if parsed and not model.built:
+    if not taps:
+        return _signals(model, model(inputs, training=training), {})
+    if not model.built:
         model(inputs, training=False)  # a Sequential has no layers to listen at before it is built
-    layers = {text: _find(model, tap.path, text) for text, tap in parsed.items()}
-    with _listening(layers.values()) as heard:
+    places = [_Place.find(model, text) for text in dict.fromkeys(taps)]
+    with listening(layer for place in places for layer in place.layers) as heard:
         outputs = model(inputs, training=training)
-    tapped = {text: _pick(heard[id(layers[text])], tap, text) for text, tap in parsed.items()}
+    return _signals(model, outputs, {place.text: _tensor(place, heard) for place in places})
+
+
+def _signals(model: keras.Layer, outputs: Any, tapped: Mapping[str, Any]) -> Signals:
     return Signals.of(outputs, getattr(model, "output_names", None), tapped)
 
 
@@ -83,74 +112,63 @@ def _sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
-def _find(model: keras.Layer, path: tuple[str, ...], text: str) -> keras.Layer:
-    layer = model
-    for name in path:
-        named = [sub for sub in _sublayers(layer) if sub.name == name]
-        if not named:
-            exist = ", ".join(sub.name for sub in _sublayers(layer)) or "none"
-            raise ValueError(f"Tap {text!r}: `{layer.name}` has no layer `{name}`. Its layers: {exist}.")
-        layer = named[0]
-    return layer
+def _sublayer(layer: keras.Layer, name: str, text: str) -> keras.Layer | None:
+    named = [sub for sub in _sublayers(layer) if sub.name == name]
+    if len(named) > 1:
+        raise ValueError(
+            f"Tap {text!r}: `{layer.name}` has {len(named)} layers named `{name}`. Give each a `name` of its own."
+        )
+    return named[0] if named else None
 
 
-def _pick(calls: list[dict[str, Any]], tap: Tap, text: str) -> Any:
+def _unknown(text: str, holder: keras.Layer, name: str, named: Sequence[str] | None = None) -> ValueError:
+    layers = ", ".join(sub.name for sub in _sublayers(holder)) or "none"
+    tensors = "" if named is None else f" Its named tensors: {', '.join(named) or 'none'}."
+    return ValueError(f"Tap {text!r}: `{holder.name}` has no layer `{name}`. Its layers: {layers}.{tensors}")
+
+
+def _tensor(place: _Place, heard: Hearing) -> Any:
+    tap, holder = place.tap, place.holders[-1]
+    named = heard.named_within(holder if len(place.holders) > 1 else None)
+    tensors = named.get(tap.path[-1])
+    if place.layer is None and tensors is None:
+        raise _unknown(place.text, holder, tap.path[-1], list(named))
+    if place.layer is None:
+        return _named_tensor(tensors, tap, place.text)
+    if tensors is not None:
+        raise ValueError(
+            f"Tap {place.text!r}: `{holder.name}` has both a layer and a tensor named `{tap.path[-1]}`. Give `tap` "
+            "another name."
+        )
+    return _layer_tensor(heard.calls[id(place.layer)], tap, place.text)
+
+
+def _named_tensor(tensors: list[Any], tap: Tap, text: str) -> Any:
+    if tap.side == "input":
+        raise ValueError(f"Tap {text!r}: `{tap.path[-1]}` is a named tensor, which has no input. Leave out ':input'.")
+    return _the_call(tensors, tap, text, "the tensor is named")
+
+
+def _layer_tensor(calls: list[dict[str, Any]], tap: Tap, text: str) -> Any:
     if not calls:
         raise ValueError(f"Tap {text!r}: the layer `{tap.path[-1]}` exists, but the forward pass does not call it.")
-    if tap.call is None and len(calls) > 1:
-        raise ValueError(
-            f"Tap {text!r}: the layer is called {len(calls)} times in one forward pass. Say which call, from 0 "
-            f"to {len(calls) - 1}, as in '{'/'.join(tap.path)}[0]'."
-        )
-    if (tap.call or 0) >= len(calls):
-        raise ValueError(f"Tap {text!r}: the layer is called {len(calls)} time(s) only, counted from 0.")
-    tensors = [leaf for leaf in keras.tree.flatten(calls[tap.call or 0][tap.side]) if keras.ops.is_tensor(leaf)]
+    said = keras.tree.flatten(_the_call(calls, tap, text, "the layer is called")[tap.side])
+    tensors = [leaf for leaf in said if keras.ops.is_tensor(leaf)]
     if len(tensors) != 1:
+        beside = "after" if tap.side == "output" else "before"
         raise ValueError(
-            f"Tap {text!r}: the layer's {tap.side} is {len(tensors)} tensors; a tap needs one. Tap a layer after it."
+            f"Tap {text!r}: the layer's {tap.side} is {len(tensors)} tensors; a tap needs one. Tap a layer {beside} "
+            "it, or name the tensor with `tap` in a `call` of your own."
         )
     return tensors[0]
 
 
-_lock = threading.Lock()
-_own_calls: dict[int, Any] = {}  # a `call` that the user had set on the layer itself
-_listeners: dict[int, list[tuple[int, list]]] = defaultdict(list)
-
-
-@contextmanager
-def _listening(layers) -> Iterator[dict[int, list[dict[str, Any]]]]:
-    """Records every call of the layers made by this thread: replicas of one model trace in threads of their own."""
-    unique = {id(layer): layer for layer in layers}
-    heard: dict[int, list[dict[str, Any]]] = {key: [] for key in unique}
-    entries = {key: (threading.get_ident(), heard[key]) for key in unique}
-    with _lock:
-        for key, layer in unique.items():
-            if not _listeners[key]:
-                # Not through `setattr`, with which Keras would track and TensorFlow save what is set.
-                _own_calls[key] = layer.__dict__.get("call")
-                object.__setattr__(layer, "call", _recorded(layer.call, key))
-            _listeners[key].append(entries[key])
-    try:
-        yield heard
-    finally:
-        with _lock:
-            for key, layer in unique.items():
-                _listeners[key] = [entry for entry in _listeners[key] if entry is not entries[key]]
-                if not _listeners[key]:
-                    del _listeners[key]
-                    object.__delattr__(layer, "call")
-                    own = _own_calls.pop(key)
-                    if own is not None:
-                        object.__setattr__(layer, "call", own)
-
-
-def _recorded(call, key: int):
-    def recording_call(*args, **kwargs):
-        outputs = call(*args, **kwargs)
-        inputs = [*args, *(value for name, value in kwargs.items() if not name.endswith("mask"))]
-        for thread, calls in _listeners[key]:
-            if thread == threading.get_ident():
-                calls.append({"input": inputs, "output": outputs})
-        return outputs
-
-    return recording_call
+def _the_call(calls: Sequence[Any], tap: Tap, text: str, happens: str) -> Any:
+    if tap.call is None and len(calls) > 1:
+        raise ValueError(
+            f"Tap {text!r}: {happens} {len(calls)} times in one forward pass. Say which call, from 0 "
+            f"to {len(calls) - 1}, as in '{'/'.join(tap.path)}[0]'."
+        )
+    if (tap.call or 0) >= len(calls):
+        raise ValueError(f"Tap {text!r}: {happens} {len(calls)} time(s) only, counted from 0.")
+    return calls[tap.call or 0]

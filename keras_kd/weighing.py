@@ -43,7 +43,12 @@ def mask_of(tensor: Any) -> Any:
 
 def with_mask_of(tensor: Any, values: Any) -> Any:
     """Gives values the mask of the tensor they were computed from, spread over their shape."""
-    mask = _like(values, mask_of(tensor))
+    return with_mask(mask_of(tensor), values)
+
+
+def with_mask(mask: Any, values: Any) -> Any:
+    """Gives values a mask of fewer, as many or more dimensions; `None` is none."""
+    mask = _like(values, mask)
     if mask is not None:
         values._keras_mask = ops.broadcast_to(mask, ops.shape(values))
     return values

@@ -89,8 +89,8 @@ def test_an_unknown_target_is_refused_when_training_begins():
     schedule = Constant("alhpa", 0.5)
     schedule.set_model(distiller())
     text = (
-        "`Constant`: `target` must be 'alpha', 'temperature' or one of the objectives ['soft_targets', 'hint']. "
-        "Received: target='alhpa'."
+        "`Constant`: `target` must be 'alpha', 'temperature', one of the objectives ['soft_targets', 'hint'], or a "
+        "variable of one, as in 'soft_targets.weight'. Received: target='alhpa'."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         schedule.on_train_begin()

@@ -1,3 +1,4 @@
+import re
 import threading
 import types
 
@@ -10,13 +11,14 @@ from keras import layers
 from keras_kd.taps import Tap, forward
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+LAYERS = "outer, backbone, shared, head"
 
 
 def functional():
     """A nested backbone, a layer called twice, a head."""
-    inner = keras.Input((4,))
+    inner = keras.Input((4,), name="inner")
     backbone = keras.Model(inner, layers.Dense(5, "tanh", name="deep")(inner), name="backbone")
-    inputs = keras.Input((4,))
+    inputs = keras.Input((4,), name="outer")
     shared = layers.Dense(5, name="shared")
     x = shared(shared(backbone(inputs)))
     return keras.Model(inputs, layers.Dense(2, name="head")(x))
@@ -46,6 +48,11 @@ def dense(layer, x):
 
 def assert_equal(tensor, expected):
     np.testing.assert_allclose(tensor, expected, rtol=1e-5, atol=1e-6)
+
+
+def assert_refused(text, model, *taps, x=X):
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        forward(model, x, taps)
 
 
 @pytest.mark.parametrize(
@@ -166,30 +173,64 @@ def test_gradients_flow_through_a_tap():
 @pytest.mark.parametrize(
     ("tap", "text"),
     [
-        ("nowhere", r"Tap 'nowhere': `top` has no layer `nowhere`\. Its layers: .*backbone, shared, head\."),
-        ("backbone/nowhere", r"`backbone` has no layer `nowhere`\. Its layers: .*deep\."),
-        ("head/kernel", r"`head` has no layer `kernel`\. Its layers: none\."),
-        ("shared", r"Tap 'shared': the layer is called 2 times .*Say which call, from 0 to 1, as in 'shared\[0\]'\."),
-        ("shared[2]", r"Tap 'shared\[2\]': the layer is called 2 time\(s\) only, counted from 0\."),
+        ("nowhere", f"`top` has no layer `nowhere`. Its layers: {LAYERS}. Its named tensors: none."),
+        ("top", f"`top` has no layer `top`. Its layers: {LAYERS}. Its named tensors: none."),
+        ("nowhere/deep", f"`top` has no layer `nowhere`. Its layers: {LAYERS}."),
+        ("backbone/nowhere", "`backbone` has no layer `nowhere`. Its layers: inner, deep. Its named tensors: none."),
+        ("head/kernel", "`head` has no layer `kernel`. Its layers: none. Its named tensors: none."),
+        (
+            "shared",
+            "the layer is called 2 times in one forward pass. Say which call, from 0 to 1, as in 'shared[0]'.",
+        ),
+        ("shared[2]", "the layer is called 2 time(s) only, counted from 0."),
     ],
 )
 def test_a_tap_that_names_nothing_says_what_there_is(tap, text):
     model = functional()
     model.name = "top"
-    with pytest.raises(ValueError, match=text):
-        forward(model, X, [tap])
+    assert_refused(f"Tap {tap!r}: {text}", model, tap)
 
 
 def test_a_layer_that_does_not_run_is_named():
-    with pytest.raises(ValueError, match="the layer `unused` exists, but the forward pass does not call it"):
-        forward(Subclassed(), X, ["unused"])
+    text = "Tap 'unused': the layer `unused` exists, but the forward pass does not call it."
+    assert_refused(text, Subclassed(), "unused")
 
 
-def test_a_side_of_several_tensors_is_refused():
-    inputs = keras.Input((4,))
-    model = keras.Model(inputs, layers.Add(name="add")([inputs, layers.Dense(4)(inputs)]))
-    with pytest.raises(ValueError, match="Tap 'add:input': the layer's input is 2 tensors; a tap needs one"):
-        forward(model, X, ["add:input"])
+@pytest.mark.parametrize(
+    ("layer", "inputs", "tap", "count", "beside"),
+    [
+        (layers.Add(name="it"), 2, "it:input", 2, "before"),
+        (layers.LSTM(4, return_state=True, name="it"), 1, "it", 3, "after"),
+        (layers.MultiHeadAttention(1, 2, name="it"), 2, "it:input", 2, "before"),
+    ],
+)
+def test_a_side_of_several_tensors_is_refused(layer, inputs, tap, count, beside):
+    symbols = [keras.Input((3, 4)) for _ in range(inputs)]
+    outputs = layer(symbols) if isinstance(layer, layers.Add) else layer(*symbols)
+    side = "input" if tap.endswith(":input") else "output"
+    assert_refused(
+        f"Tap {tap!r}: the layer's {side} is {count} tensors; a tap needs one. Tap a layer {beside} it, or name the "
+        "tensor with `tap` in a `call` of your own.",
+        keras.Model(symbols, outputs),
+        tap,
+        x=[np.ones((2, 3, 4), "float32")] * inputs,
+    )
+
+
+def test_layers_of_one_name_are_refused():
+    model = Subclassed()
+    model.name, model.blocks[1].name = "top", "first"
+    text = "Tap 'first': `top` has 2 layers named `first`. Give each a `name` of its own."
+    assert_refused(text, model, "first")
+    assert_refused(text.replace("'first'", "'first/inner'"), model, "first/inner")
+
+
+def test_one_layer_in_two_attributes_is_one_layer():
+    model = Subclassed()
+    model.again = model.head
+    heard = forward(model, X, ["head"]).taps["head"]
+    first, second = model.blocks
+    assert_equal(heard, dense(model.head, dense(second, dense(first, X))))
 
 
 def test_the_model_is_left_as_it_was():

@@ -119,7 +119,7 @@ def export_student(
 
 
 def _student_model(student: Any) -> keras.Model:
-    inner = getattr(student, "student", None)
+    inner = getattr(student, "finished_student", getattr(student, "student", None))
     student = inner if isinstance(inner, keras.Model) else student
     if not isinstance(student, keras.Model):
         raise ValueError(

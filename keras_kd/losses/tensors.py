@@ -26,47 +26,85 @@ def channels_last(features, data_format=None):
     return ops.moveaxis(features, 1, -1) if first else features
 
 
-def as_features(teacher, student, data_format=None):
-    """Both in float32 with channels last, the teacher cut off from the gradient."""
-    return channels_last(as_teacher(teacher), data_format), channels_last(as_student(student), data_format)
+def as_features(teacher, student, data_format=None, mask=None):
+    """Both in float32 with channels last and zeros where masked, the teacher cut off from the gradient."""
+    teacher, student = (channels_last(tensor, data_format) for tensor in (as_teacher(teacher), as_student(student)))
+    return fill_masked(teacher, mask), fill_masked(student, mask)
 
 
-def kept_places(features, mask):
-    """The mask as zeros and ones that multiply `(batch, ..., channels)`; 1 where there is none."""
-    return 1.0 if mask is None else ops.cast(mask, "float32")[..., None]
+def fill_masked(features, mask, value=0.0):
+    """`(batch, places..., channels)` with a value at the masked places, whatever stood there: infinity too."""
+    if mask is None:
+        return features
+    return ops.where(ops.cast(ops.convert_to_tensor(mask), "bool")[..., None], features, value)
+
+
+def number_of_places(features, mask=None):
+    """How many places of each example are kept, float32 `(batch,)`; one where there are none, to divide by."""
+    kept = fill_masked(ops.ones_like(features[..., :1]), mask)
+    return ops.maximum(sum_of_example(kept), 1.0)
 
 
 def as_places(features):
     """`(batch, ..., channels)` -> `(batch, places, channels)`."""
-    places, channels = math.prod(features.shape[1:-1]) if None not in features.shape[1:] else -1, features.shape[-1]
-    return ops.reshape(features, (ops.shape(features)[0], places, channels))
+    return ops.reshape(features, (ops.shape(features)[0], _product(features.shape[1:-1]), features.shape[-1]))
 
 
 def as_vectors(features):
     """`(batch, ...)` -> `(batch, values)`."""
-    return ops.reshape(features, (ops.shape(features)[0], math.prod(features.shape[1:])))
+    return ops.reshape(features, (ops.shape(features)[0], _product(features.shape[1:])))
+
+
+def _product(sizes):
+    """-1, for `reshape` to find out, where a size is not known yet."""
+    return -1 if None in sizes else math.prod(sizes)
+
+
+def axes_of_example(values):
+    """All but the first."""
+    return tuple(range(1, len(values.shape)))
 
 
 def sum_of_example(values):
     """`(batch, ...)` -> `(batch,)`."""
-    return ops.sum(values, axis=tuple(range(1, len(values.shape))))
+    return ops.sum(values, axis=axes_of_example(values))
 
 
 def mean_of_example(values):
     """`(batch, ...)` -> `(batch,)`."""
-    return ops.mean(values, axis=tuple(range(1, len(values.shape))))
+    return ops.mean(values, axis=axes_of_example(values))
 
 
-def norm(values, axis=-1, keepdims=False):
-    """Euclidean norm whose gradient at zero is zero, where `sqrt` has none."""
-    squared = ops.sum(ops.square(values), axis=axis, keepdims=keepdims)
-    return ops.where(squared > 0, ops.sqrt(ops.where(squared > 0, squared, 1.0)), 0.0)
+def ratio(values, by):
+    """Quotient, 0 / 0 being 0; `by >= 0`."""
+    return values / ops.where(by > 0, by, 1.0)
+
+
+def power(values, exponent):
+    """`values ** exponent` of values >= 0, with gradient 0 at zero, where that of `x ** 0.5` is infinite."""
+    positive = values > 0
+    return ops.where(positive, ops.power(ops.where(positive, values, 1.0), exponent), 0.0)
+
+
+def magnitude(values, p):
+    """`|x|^p`, with gradient 0 at zero."""
+    return ops.square(values) if p == 2 else power(ops.abs(values), p)
+
+
+def norm(values, axis=-1, p=2, keepdims=False):
+    """`(Σ |x|^p)^(1/p)`, the Euclidean norm by default, with gradient 0 at zero, where it has none."""
+    return power(ops.sum(magnitude(values, p), axis=axis, keepdims=keepdims), 1.0 / p)
 
 
 def unit(values, axis=-1):
     """Divided by its Euclidean norm; zero stays zero."""
-    length = norm(values, axis, keepdims=True)
-    return values / ops.where(length > 0, length, 1.0)
+    return ratio(values, norm(values, axis, keepdims=True))
+
+
+def identity(rows, columns):
+    """Ones where a row of one matrix meets the row of the same number of another, `(rows, columns)`."""
+    row, column = (ops.arange(ops.shape(matrix)[0]) for matrix in (rows, columns))
+    return ops.cast(ops.equal(row[:, None], column), "float32")
 
 
 def targets_of(labels, logits):

@@ -6,15 +6,17 @@ from typing import Any
 
 import keras
 
+from keras_kd.objectives.inside_keras import InsideKeras
 from keras_kd.scalars import MovableScalar, as_float
 from keras_kd.signals import EnsembleSignals, Signals
 
 
-class Objective(keras.layers.Layer):
+class Objective(InsideKeras, keras.layers.Layer):
     """A loss bound to what it compares.
 
     A layer, so that what it trains (a projector) is saved and optimised with the distiller. Subclasses set the
-    taps they listen at and write `values`.
+    taps they listen at, write `values`, and say in `paper_weight` which weight their paper gives them beside a
+    student loss of weight 1: with `alpha=0.5`, `weight=Hint.paper_weight` is the paper's loss.
 
     Args:
         weight: Factor of the objective in the total loss, `>= 0`: a variable, so that it can be assigned while
@@ -26,9 +28,12 @@ class Objective(keras.layers.Layer):
     """
 
     weight = MovableScalar(low=0.0)
+    paper_weight = 1.0
     teacher_taps: tuple[str, ...] = ()
     student_taps: tuple[str, ...] = ()
     compares_logits = False
+    needs_labels = False
+    finishes_student = False
     outputs: list[str] | None = None
 
     def __init__(self, weight: float = 1.0, name: str | None = None):
@@ -41,6 +46,11 @@ class Objective(keras.layers.Layer):
         Raises:
             ValueError: If they do not fit.
         """
+
+    def finished(self, student: keras.Model, teacher: keras.Model) -> keras.Model:
+        """What is evaluated and exported in the student's place, by a method that `finishes_student` with an end of
+        its own."""
+        return student
 
     def values(
         self,

@@ -1,29 +1,30 @@
-"""Objectives between intermediate features of teacher and student."""
+"""Objectives that make a student feature equal a teacher feature, place by place."""
 
-from typing import Any
+import math
 
 import keras
-import numpy as np
 
 from keras_kd import losses
-from keras_kd.objectives.base import Objective
-from keras_kd.projectors import projector_for
-from keras_kd.taps import Tap
-from keras_kd.weighing import with_mask_of
+from keras_kd.objectives.tapped import FeatureObjective, with_places_of
+from keras_kd.scalars import checked_number
+from keras_kd.weighing import with_mask
+
+LEAST_VARIANCE = 1e-5
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Hint(Objective):
+class Hint(FeatureObjective):
     """A student feature learns to equal a teacher feature.
 
-    See `keras_kd.losses.hint` for the formula, and `keras_kd.taps` for how to name a tap.
+    See `keras_kd.losses.hint` for the formula, and `keras_kd.taps` for how to name a tap. The paper takes the middle
+    layer of both models, and trains the student up to it first, the rest after; here both train at once.
 
     Args:
         teacher_tap: Where to listen in the teacher, as in `"block3"` or `"backbone/block4_add"`.
         student_tap: Where to listen in the student.
         projector: `"auto"` infers what makes the student's feature fit (nothing, where shapes agree); or a Keras
             layer; or `None`. It trains with the student and is not part of what is exported.
-        weight: Factor in the total loss. Defaults to 1.
+        weight: Factor in the total loss. Defaults to 1. Its followers take 100 beside a student loss of weight 1.
         name: Key among the metrics. Defaults to `"hint"`.
 
     Raises:
@@ -37,74 +38,145 @@ class Hint(Objective):
         Romero, Ballas, Kahou, Chassang, Gatta, Bengio. FitNets: Hints for Thin Deep Nets. 2015. arXiv:1412.6550.
     """
 
-    def __init__(
-        self,
-        teacher_tap: str,
-        student_tap: str,
-        *,
-        projector: "keras.Layer | str | None" = "auto",
-        weight: float = 1.0,
-        name: str | None = None,
-    ):
-        super().__init__(weight=weight, name=name)
-        for tap in (teacher_tap, student_tap):
-            Tap.parse(tap)
-        if projector not in ("auto", None) and not isinstance(projector, keras.Layer):
-            raise ValueError(f"`Hint`: `projector` must be 'auto', a Keras layer, or None. Received: {projector!r}.")
-        self.teacher_taps, self.student_taps = (teacher_tap,), (student_tap,)
-        self._projector_argument = projector if isinstance(projector, str) else None
-        self.projector = projector if isinstance(projector, keras.Layer) else None
+    paper_weight = 100.0
 
-    def prepare(self, teacher, student):
-        if self.built:
-            return
-        teacher_shape, student_shape = (tuple(tensor.shape) for tensor in self._features(teacher, student))
-        self.build(teacher_shape, student_shape)
+    def loss(self, teacher, student, mask):
+        return with_mask(mask, losses.hint(teacher, student, data_format="channels_last"))
 
-    def build(self, teacher_shape: tuple[int | None, ...], student_shape: tuple[int | None, ...]) -> None:
-        """Creates the projector for features of these shapes."""
-        teacher_shape, student_shape = tuple(teacher_shape), tuple(student_shape)
-        if self._projector_argument == "auto":
-            self.projector = projector_for(student_shape, teacher_shape, "`Hint`")
-        fitted = student_shape
-        if self.projector is not None:
-            if not self.projector.built:
-                self.projector.build(student_shape)
-            fitted = tuple(self.projector.compute_output_shape(student_shape))
-        if fitted[1:] != teacher_shape[1:]:
-            raise ValueError(
-                f"`Hint`: the student feature '{self.student_taps[0]}' must have the shape of the teacher feature "
-                f"'{self.teacher_taps[0]}', {teacher_shape}. Received: {fitted}. Use `projector='auto'`."
-            )
 
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        for name, shape in self.get_build_config()["shapes_dict"].items() if self.built else ():
-            store[name] = np.array([-1 if size is None else size for size in shape])
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ActivationBoundary(FeatureObjective):
+    """The student's neurons are active where the teacher's are.
 
-    def load_own_variables(self, store: Any) -> None:
-        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
-        shapes = {name: saved.pop(name) for name in ("teacher_shape", "student_shape") if name in saved}
-        if shapes and not self.built:
-            # Keras loads no weights into a layer that is not built, and the projector waits for the first `fit`.
-            self.build(**{name: tuple(None if n < 0 else int(n) for n in shape) for name, shape in shapes.items()})
-        super().load_own_variables(saved)
+    See `keras_kd.losses.activation_boundary`. Tap both models before the activation, as in `"relu3:input"`. The paper
+    takes the end of every block, and trains with it alone first, the student loss after.
 
-    def values(self, teacher, student, *, temperature, labels=None, training=False):
-        teacher_feature, student_feature = self._features(teacher, student)
-        fitted = student_feature if self.projector is None else self.projector(student_feature, training=training)
-        return {None: with_mask_of(student_feature, losses.hint(teacher_feature, fitted))}
+    Args:
+        teacher_tap: Where to listen in the teacher: pre-activations.
+        student_tap: Where to listen in the student: pre-activations.
+        margin: How far from the boundary the student must be, `> 0`. Defaults to 1.
+        projector: `"auto"`, a Keras layer, or `None`, as in `Hint`.
+        weight: Factor in the total loss. Defaults to 1. The authors' code takes 0.003 on the sum over all neurons.
+        name: Key among the metrics. Defaults to `"activation_boundary"`.
 
-    def _features(self, teacher, student) -> tuple[Any, Any]:
-        return teacher.taps[self.teacher_taps[0]], student.taps[self.student_taps[0]]
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the features do not fit.
+
+    Example:
+        >>> ActivationBoundary("relu3:input", "relu2:input").margin
+        1.0
+
+    Reference:
+        Heo, Lee, Yun, Choi. Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons.
+        2019. arXiv:1811.03233.
+    """
+
+    paper_weight = 0.003
+
+    def __init__(self, teacher_tap: str, student_tap: str, *, margin: float = 1.0, **kwargs):
+        super().__init__(teacher_tap, student_tap, **kwargs)
+        self.margin = checked_number(self, "margin", margin, low=0, open_low=True)
+
+    def loss(self, teacher, student, mask):
+        return losses.activation_boundary(teacher, student, self.margin, mask=mask, data_format="channels_last")
 
     def get_config(self):
-        projector = self._projector_argument or keras.saving.serialize_keras_object(self.projector)
-        taps = {"teacher_tap": self.teacher_taps[0], "student_tap": self.student_taps[0]}
-        return {**super().get_config(), **taps, "projector": projector}
+        return {**super().get_config(), "margin": self.margin}
 
-    @classmethod
-    def from_config(cls, config):
-        if isinstance(config["projector"], dict):
-            config = {**config, "projector": keras.saving.deserialize_keras_object(config["projector"])}
-        return cls(**config)
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class VariationalInformation(FeatureObjective):
+    """The student's feature predicts the teacher's, with a variance learnt for each channel.
+
+    See `keras_kd.losses.variational_information`. The mean is a network of three pointwise layers on the student's
+    feature; the variance is `softplus(a) + 1e-5`. Both train with the student. The paper compares the end of every
+    block.
+
+    Args:
+        teacher_tap: Where to listen in the teacher.
+        student_tap: Where to listen in the student.
+        variance: What every channel's variance starts at, `> 1e-5`. Defaults to 5, as in the authors' code.
+        projector: The network of the mean: `"auto"`, a Keras layer, or `None`, the feature itself.
+        weight: Factor in the total loss. Defaults to 1, as the paper's. The loss is a sum over the feature, so that
+            wide layers want less.
+        name: Key among the metrics. Defaults to `"variational_information"`.
+
+    Raises:
+        ValueError: If an argument is out of range; when training begins, if the features do not fit.
+
+    Example:
+        >>> VariationalInformation("block3", "block2", weight=1e-3).name
+        'variational_information'
+
+    Reference:
+        Ahn, Hu, Damianou, Lawrence, Dai. Variational Information Distillation for Knowledge Transfer. 2019.
+        arXiv:1904.05835.
+    """
+
+    def __init__(self, teacher_tap: str, student_tap: str, *, variance: float = 5.0, **kwargs):
+        super().__init__(teacher_tap, student_tap, **kwargs)
+        self.variance = checked_number(self, "variance", variance, low=LEAST_VARIANCE, open_low=True)
+
+    def build_teacher_side(self, teacher_shape):
+        start = math.log(math.expm1(self.variance - LEAST_VARIANCE))
+        self.raw_variance = self.add_weight(
+            shape=teacher_shape[-1:], initializer=keras.initializers.Constant(start), name="raw_variance"
+        )
+
+    def auto_projector(self, teacher_shape, student_shape):
+        width = teacher_shape[-1]
+        pointwise = [keras.layers.Dense(width, a, dtype="float32") for a in ("relu", "relu", None)]
+        return with_places_of(teacher_shape, student_shape, self, pointwise)
+
+    def loss(self, teacher, student, mask):
+        variance = keras.ops.softplus(self.raw_variance) + LEAST_VARIANCE
+        return losses.variational_information(teacher, student, variance, mask=mask, data_format="channels_last")
+
+    def get_config(self):
+        return {**super().get_config(), "variance": self.variance}
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class Overhaul(FeatureObjective):
+    """A student feature learns a teacher feature before its ReLU, but not how negative the negative is.
+
+    See `keras_kd.losses.overhaul`. The margin of a channel is the mean of the teacher's negative responses, here over
+    all training examples so far; the paper computes it from the statistics of the BatchNorm before. Tap both models
+    before the ReLU, at the end of every block.
+
+    Args:
+        teacher_tap: Where to listen in the teacher: pre-activations.
+        student_tap: Where to listen in the student: pre-activations.
+        projector: `"auto"`, a Keras layer, or `None`, as in `Hint`.
+        weight: Factor in the total loss. Defaults to 1. The authors' code takes 0.001 on the sum over the feature.
+        name: Key among the metrics. Defaults to `"overhaul"`.
+
+    Raises:
+        ValueError: When training begins, if the features do not fit.
+
+    Example:
+        >>> Overhaul("relu3:input", "relu2:input", weight=1e-3).teacher_taps
+        ('relu3:input',)
+
+    Reference:
+        Heo, Kim, Yun, Park, Kwak, Choi. A Comprehensive Overhaul of Feature Distillation. 2019. arXiv:1904.01866.
+    """
+
+    paper_weight = 0.001
+
+    def build_teacher_side(self, teacher_shape):
+        counted = {"shape": teacher_shape[-1:], "initializer": "zeros", "trainable": False, "aggregation": "sum"}
+        self.negative_sum = self.add_weight(name="negative_sum", **counted)
+        self.negative_count = self.add_weight(name="negative_count", **counted)
+
+    def compare(self, teacher, student, *, training):
+        if training:
+            axes = tuple(range(len(teacher.shape) - 1))
+            negative = keras.ops.cast(keras.ops.minimum(teacher, 0), "float32")
+            self.negative_sum.assign_add(keras.ops.sum(negative, axis=axes))
+            self.negative_count.assign_add(keras.ops.sum(keras.ops.cast(negative < 0, "float32"), axis=axes))
+        return super().compare(teacher, student, training=training)
+
+    def loss(self, teacher, student, mask):
+        margin = self.negative_sum / keras.ops.maximum(self.negative_count, 1.0)
+        return losses.overhaul(teacher, student, margin, mask=mask, data_format="channels_last")

@@ -1,0 +1,67 @@
+"""Functional models cut in two at a tap, so that one's end can follow another's beginning."""
+
+from typing import Any
+
+import keras
+
+from keras_kd.taps import Tap
+
+
+def tensor_at(model: keras.Model, text: str, owner: str) -> keras.KerasTensor:
+    """The symbolic tensor that a tap names.
+
+    Args:
+        model: A Functional or Sequential model.
+        text: A tap at one of its own layers, not inside a nested model.
+        owner: Who asks, for the text of errors.
+
+    Raises:
+        ValueError: If the model has no graph, or the tap does not name one tensor of it.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+        >>> tensor_at(model, "hidden", "`SimKD`").shape
+        (None, 3)
+    """
+    tap = Tap.parse(text)
+    functional = getattr(model, "_functional", None) if isinstance(model, keras.Sequential) else model
+    if not hasattr(functional, "_nodes_by_depth"):
+        raise ValueError(
+            f"{owner}: `{model.name}` must be a Functional or a built Sequential model, to be cut at '{text}'. "
+            f"Received: a `{type(model).__name__}`."
+        )
+    # A layer may also be part of other models: of its calls, only those of this one count.
+    by_depth = functional._nodes_by_depth
+    ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
+    nodes = [node for node in ordered if node.operation.name == tap.path[0]]
+    found = nodes[tap.call or 0 :][:1] if len(tap.path) == 1 and (tap.call is not None or len(nodes) == 1) else []
+    tensors = [tensor for node in found for tensor in (node.input_tensors if tap.side == "input" else node.outputs)]
+    if len(tensors) != 1:
+        names = ", ".join(layer.name for layer in model.layers)
+        raise ValueError(
+            f"{owner}: '{text}' must name one tensor between two layers of `{model.name}` itself, to cut it there. Its "
+            f"layers: {names}."
+        )
+    return tensors[0]
+
+
+def rest_of(model: keras.Model, text: str, owner: str) -> keras.Model:
+    """What a model does after a tap: from that tensor to the outputs, with the model's own layers.
+
+    Raises:
+        ValueError: If the tap names no tensor to cut at, or the outputs depend on more than that tensor.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2, name="head")])
+        >>> rest_of(model, "head:input", "`SimKD`").count_params()   # 3 × 2 weights and 2 biases
+        8
+    """
+    tensor = tensor_at(model, text, owner)
+    structure: Any = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    try:
+        return keras.Model(tensor, structure, name=f"{model.name}_after_{text.replace(':', '_')}")
+    except ValueError as error:
+        raise ValueError(
+            f"{owner}: the outputs of `{model.name}` depend on more than '{text}'. Tap a layer that everything passes "
+            "through."
+        ) from error
