@@ -55,7 +55,37 @@ def of_features(cls: type, source: str, taps, needs: str, weight: float | None =
     return Method(cls.__name__, source, needs, make, weight or cls.paper_weight, **options)
 
 
+SUM_OF_STAGE = 7 * 7 * 128  # values of the teacher's last stage, over which some losses add up
+
 METHODS = {
     "alone": Method("student alone", "", "labels", lambda weight: o.SoftTargets(), alpha=1.0, tuned=False),
     "soft_targets": of_logits(o.SoftTargets, "Hinton 2015"),
+    "hint": of_features(o.Hint, "Romero 2015", LAST, "last feature map"),
+    "attention_transfer": of_features(o.AttentionTransfer, "Zagoruyko 2017", LAST, "last feature map"),
+    "channel_wise": of_features(o.ChannelWise, "Shu 2021", LAST, "last feature map"),
+    "neuron_selectivity": of_features(o.NeuronSelectivity, "Huang 2017", LAST, "last feature map"),
+    "flow_of_solution": of_features(
+        o.FlowOfSolution, "Yim 2017", (STAGES[1:], STAGES[1:]), "two feature maps of each model"
+    ),
+    "activation_boundary": of_features(o.ActivationBoundary, "Heo 2019", BEFORE_RELU, "map before the last ReLU"),
+    "overhaul": of_features(o.Overhaul, "Heo 2019", BEFORE_RELU, "map before the last ReLU"),
+    "factor_transfer": of_features(o.FactorTransfer, "Kim 2018", LAST, "last feature map"),
+    "variational_information": of_features(
+        o.VariationalInformation, "Ahn 2019", LAST, "last feature map", weight=1 / SUM_OF_STAGE
+    ),
+    "similarity_preserving": of_features(o.SimilarityPreserving, "Tung 2019", LAST, "last feature map"),
+    "relational": of_features(o.Relational, "Park 2019", EMBEDDING, "input of the head"),
+    "probabilistic_transfer": of_features(o.ProbabilisticTransfer, "Passalis 2018", EMBEDDING, "input of the head"),
+    "correlation_congruence": of_features(o.CorrelationCongruence, "Peng 2019", EMBEDDING, "input of the head"),
+    "contrastive": of_features(
+        o.Contrastive,
+        "Tian 2020",
+        EMBEDDING,
+        "input of the head",
+        make=lambda weight: o.Contrastive(*EMBEDDING, bank_size=1024, weight=weight),
+    ),
+    "review": of_features(o.Review, "Chen 2021", (STAGES, STAGES), "all feature maps", callbacks=warm_up("review")),
+    "sim_kd": of_features(
+        o.SimKD, "Chen 2022", ("pool:input", "pool:input"), "last feature map", alpha=0.0, tuned=False
+    ),
 }

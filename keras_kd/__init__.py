@@ -3,6 +3,7 @@
 from keras_kd import data, losses, objectives, schedules
 from keras_kd.distiller import Distiller
 from keras_kd.export import ExportReport, export_student
+from keras_kd.listening import tap
 from keras_kd.teachers import Ensemble, Teacher
 
 __version__ = "0.1.0"
@@ -17,4 +18,5 @@ __all__ = [
     "losses",
     "objectives",
     "schedules",
+    "tap",
 ]

@@ -107,7 +107,7 @@ class Distiller(keras.Model):
 
     def __dir__(self) -> list[str]:
         # `keras.saving` finds what to save by `dir()`.
-        return [name for name in super().__dir__() if name != "teacher"]
+        return [name for name in super().__dir__() if name not in ("teacher", "finished_student")]
 
     @property
     def teacher(self) -> Any:
@@ -122,14 +122,13 @@ class Distiller(keras.Model):
         teaching = SimpleNamespace(given=teacher, source=source, prepared=False, finished=None)
         # In a plain object, and not through `setattr`: out of sight of Keras and TensorFlow.
         object.__setattr__(self, "_teaching", teaching)
+        teaching.finished = preparation.finished_student(self)
         self.supports_jit = source is None or preparation.supports_jit(source)
         self.train_function = self.test_function = None
 
     @property
     def finished_student(self) -> keras.Model:
         """What is evaluated and exported: the student, or what an objective such as `SimKD` makes of it."""
-        if self._teaching.finished is None:
-            self._teaching.finished = preparation.finished_student(self)
         return self._teaching.finished or self.student
 
     @property

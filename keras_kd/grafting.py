@@ -65,3 +65,24 @@ def rest_of(model: keras.Model, text: str, owner: str) -> keras.Model:
             f"{owner}: the outputs of `{model.name}` depend on more than '{text}'. Tap a layer that everything passes "
             "through."
         ) from error
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class AtRest(keras.layers.Wrapper):
+    """A layer that is always in inference mode: its Dropout and BatchNorm rest, whatever the model around it does.
+
+    A Functional model passes its own `training` to all that it is made of, even to what was called with
+    `training=False` (Keras 3.15).
+
+    Args:
+        layer: The layer, or a model.
+
+    Example:
+        >>> dropout = AtRest(keras.layers.Dropout(0.5))
+        >>> float(keras.ops.min(dropout(keras.ops.ones((100,)), training=True)))
+        1.0
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """Calls the layer with `training=False`."""
+        return self.layer(inputs, training=False)

@@ -73,18 +73,19 @@ def projector_for(
     return in_float32(student_shape, layers) if layers else None
 
 
-def in_float32(student_shape: Shape, layers: Sequence[keras.Layer]) -> keras.Sequential:
+def in_float32(student_shape: Shape, layers: Sequence[keras.Layer], name: str = "projector") -> keras.Sequential:
     """Chains layers behind an input of float32, which a half-precision policy would round before the first of them.
 
     Args:
         student_shape: `(batch, ..., channels)`.
         layers: Layers that compute in float32.
+        name: Name of the chain. Defaults to `"projector"`.
 
     Returns:
-        A built model, named `"projector"`.
+        A built model.
     """
     feature = keras.Input(student_shape[1:], dtype="float32", name="student_feature")
-    chain = keras.Sequential([feature, *layers], name="projector")
+    chain = keras.Sequential([feature, *layers], name=name)
     # Else Keras warns that the mask is lost, where it is used or passed on.
     chain.supports_masking = all(layer.supports_masking for layer in layers)
     return chain
@@ -187,9 +188,9 @@ def _rolled(steps: int, like: Shape) -> tuple[Shape | None, int]:
 
 
 def _resize(source: Shape, target: Shape) -> list[keras.Layer]:
-    """To a multiple of the target that is at least half as fine as the source, then averages over whole blocks.
+    """Interpolates to a multiple of the target, less than twofold coarser than the source, then averages blocks.
 
-    Interpolation looks at two places along an axis: where it shrinks more than twofold it passes some over.
+    Interpolation looks at two places along an axis: where it shrinks more than twofold, it passes some over.
     """
     blocks = tuple(max(1, (size or 0) // wanted) for size, wanted in zip(source, target, strict=True))
     fine = tuple(block * wanted for block, wanted in zip(blocks, target, strict=True))

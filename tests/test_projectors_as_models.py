@@ -58,10 +58,10 @@ def test_a_chain_of_other_layers_takes_float32_too():
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        chain = in_float32((None, 1), [layers.Dense(1, kernel_initializer="ones", dtype="float32")])
+        chain = in_float32((None, 1), [layers.Dense(1, kernel_initializer="ones", dtype="float32")], name="chain")
     finally:
         keras.config.set_dtype_policy(policy)
-    assert (chain.name, chain.built) == ("projector", True)
+    assert (chain.name, chain.built) == ("chain", True)
     np.testing.assert_array_equal(chain(np.float32([[1.0001]])), np.float32([[1.0001]]))
 
 

@@ -92,7 +92,7 @@ def overhaul(
     Args:
         teacher: Features before their ReLU, `(batch, ..., channels)`, any float dtype. No gradient flows to them.
         student: Features of the same shape, any float dtype.
-        margin: `margin_c < 0`, one for each channel, `(channels,)`: the paper's is the mean of the
+        margin: `margin_c <= 0`, one for each channel, `(channels,)`: the paper's is the mean of the
             teacher's negative features in that channel.
         mask: Booleans of shape `(batch, ...)`, false at places without a say. Defaults to `None`: all have one.
         data_format: Of grids, `"channels_last"` or `"channels_first"`. Defaults to Keras's own.
@@ -111,8 +111,7 @@ def overhaul(
     teacher, student = as_features(teacher, student, data_format, mask)
     target = ops.maximum(teacher, as_teacher(margin))
     both_silent = ops.logical_and(student <= target, target <= 0)
-    distance = ops.where(both_silent, 0.0, ops.square(target - student))
-    return sum_of_example(fill_masked(distance, mask))
+    return sum_of_example(ops.where(both_silent, 0.0, ops.square(target - student)))
 
 
 def factor_transfer(

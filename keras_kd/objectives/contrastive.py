@@ -6,6 +6,7 @@ from keras import ops
 from keras_kd import losses
 from keras_kd.losses.tensors import as_teacher, unit
 from keras_kd.objectives.tapped import FeatureObjective
+from keras_kd.projectors import in_float32
 from keras_kd.scalars import checked_number
 
 
@@ -65,8 +66,7 @@ class Contrastive(FeatureObjective):
         self.dataset_size = dataset_size and int(checked_number(self, "dataset_size", dataset_size, low=1))
 
     def build_teacher_side(self, teacher_shape):
-        self.teacher_embedding = _embedding(self.dim)
-        self.teacher_embedding.build(teacher_shape)
+        self.teacher_embedding = _embedding(teacher_shape, self.dim)
         self.banks = [self._bank(side) for side in ("teacher", "student")] if self.bank_size else [None, None]
 
     def _bank(self, side: str) -> keras.Variable:
@@ -83,7 +83,7 @@ class Contrastive(FeatureObjective):
         return (None, self.dim)
 
     def auto_projector(self, teacher_shape, student_shape):
-        return _embedding(self.dim)
+        return _embedding(student_shape, self.dim)
 
     def compare(self, teacher, student, *, training):
         embedded = [
@@ -104,8 +104,6 @@ class Contrastive(FeatureObjective):
         return {**super().get_config(), **own}
 
 
-def _embedding(dim: int) -> keras.Layer:
-    return keras.Sequential(
-        [keras.layers.Flatten(data_format="channels_last", dtype="float32"), keras.layers.Dense(dim, dtype="float32")],
-        name="embedding",
-    )
+def _embedding(shape, dim: int) -> keras.Layer:
+    flatten = keras.layers.Flatten(data_format="channels_last", dtype="float32")
+    return in_float32(shape, [flatten, keras.layers.Dense(dim, dtype="float32")], "embedding")

@@ -5,6 +5,7 @@ import keras
 from keras_kd import losses
 from keras_kd.losses.tensors import as_teacher, mean_of_example
 from keras_kd.objectives.tapped import FeatureObjective, with_places_of
+from keras_kd.projectors import in_float32
 from keras_kd.scalars import checked_number
 
 SLOPE = 0.1
@@ -47,12 +48,12 @@ class FactorTransfer(FeatureObjective):
 
     def build_teacher_side(self, teacher_shape):
         channels, factors = teacher_shape[-1], self.target_shape(teacher_shape)[-1]
-        self.paraphraser = keras.Sequential(_layers(teacher_shape, [channels, factors, factors]), name="paraphraser")
-        self.reconstruction = keras.Sequential(
-            _layers(teacher_shape, [factors, channels, channels]), name="reconstruction"
+        self.paraphraser = in_float32(
+            teacher_shape, _layers(teacher_shape, [channels, factors, factors]), "paraphraser"
         )
-        self.paraphraser.build(teacher_shape)
-        self.reconstruction.build(self.target_shape(teacher_shape))
+        self.reconstruction = in_float32(
+            self.target_shape(teacher_shape), _layers(teacher_shape, [factors, channels, channels]), "reconstruction"
+        )
 
     def target_shape(self, teacher_shape):
         return (*teacher_shape[:-1], max(1, round(self.rate * teacher_shape[-1])))

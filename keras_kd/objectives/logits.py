@@ -1,71 +1,16 @@
 """Objectives between the class logits of teacher and student."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_kd import losses
-from keras_kd.objectives.base import Objective
-from keras_kd.scalars import MovableScalar, as_float
-from keras_kd.signals import pair_outputs
-from keras_kd.weighing import with_mask_of
-
-
-class _SoftenedLogits(Objective):
-    """Compares softened classes, output by output."""
-
-    temperature = MovableScalar(low=0.0, open_low=True)
-    compares_logits = True
-    loss: Callable
-
-    def __init__(
-        self,
-        temperature: float | None = None,
-        *,
-        outputs: Sequence[str] | None = None,
-        weight: float = 1.0,
-        name: str | None = None,
-    ):
-        super().__init__(weight=weight, name=name)
-        if temperature is not None:
-            self.temperature = temperature
-        self.outputs = [outputs] if isinstance(outputs, str) else outputs and list(outputs)
-        self.built = True
-
-    def prepare(self, teacher, student):
-        for name, (teacher_logits, student_logits) in self._pairs(teacher, student, 1.0).items():
-            teacher_classes, student_classes = teacher_logits.shape[-1:], student_logits.shape[-1:]
-            if tuple(teacher_classes) != tuple(student_classes):
-                raise ValueError(
-                    f"`{type(self).__name__}`: teacher and student must name the same classes. Received for the "
-                    f"student's output '{name}': teacher logits of shape {tuple(teacher_logits.shape)}, student "
-                    f"logits of shape {tuple(student_logits.shape)}."
-                )
-            if len(student_logits.shape) < 2 or tuple(student_classes) == (1,):
-                raise ValueError(
-                    f"`{type(self).__name__}`: the student's output '{name}' has shape {tuple(student_logits.shape)}; "
-                    "one score alone has no softmax to soften. Give both models two logits for two classes, or name "
-                    "the outputs that are classes, as in `outputs=['digit']`."
-                )
-
-    def values(self, teacher, student, *, temperature, labels=None, training=False):
-        temperature = getattr(self, "temperature", temperature)
-        return {
-            name: with_mask_of(student_logits, type(self).loss(teacher_logits, student_logits, temperature))
-            for name, (teacher_logits, student_logits) in self._pairs(teacher, student, temperature).items()
-        }
-
-    def _pairs(self, teacher, student, temperature: Any) -> dict[str, tuple[Any, Any]]:
-        return pair_outputs(teacher, student, self.outputs, temperature)
-
-    def get_config(self):
-        temperature = as_float(self.temperature) if hasattr(self, "temperature") else None
-        return {**super().get_config(), "temperature": temperature, "outputs": self.outputs}
+from keras_kd.objectives.class_logits import LogitsObjective, SoftenedObjective
+from keras_kd.scalars import checked_number
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class SoftTargets(_SoftenedLogits):
+class SoftTargets(SoftenedObjective):
     """Soft targets: the teacher's softened classes, `T² · KL(softmax(t / T) || softmax(s / T))`.
 
     See `keras_kd.losses.soft_target_kl` for the formula. With several outputs, the values follow `loss_weights`,
@@ -82,7 +27,7 @@ class SoftTargets(_SoftenedLogits):
 
     Example:
         >>> SoftTargets(2.0).get_config()
-        {'name': 'soft_targets', 'weight': 1.0, 'temperature': 2.0, 'outputs': None}
+        {'name': 'soft_targets', 'weight': 1.0, 'outputs': None, 'temperature': 2.0}
 
     Reference:
         Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. 2015. arXiv:1503.02531.
@@ -92,7 +37,7 @@ class SoftTargets(_SoftenedLogits):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class SoftCrossEntropy(_SoftenedLogits):
+class SoftCrossEntropy(SoftenedObjective):
     """Soft targets in the paper's own form, the cross-entropy under the teacher's softened classes.
 
     Its gradients are those of `SoftTargets`; its value stays above zero by `T²` times the teacher's entropy.
@@ -116,3 +61,151 @@ class SoftCrossEntropy(_SoftenedLogits):
     """
 
     loss = staticmethod(losses.soft_target_cross_entropy)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class ReverseKL(SoftenedObjective):
+    """The student's classes are such as the teacher would name; it may leave some of the teacher's out.
+
+    See `keras_kd.losses.reverse_kl` for the formula.
+
+    Args:
+        temperature: `T > 0`. Defaults to 1; `None` is the distiller's.
+        outputs: Student outputs to distil. Defaults to all.
+        weight: Factor in the total loss. Defaults to 1.
+        name: Key among the metrics. Defaults to `"reverse_kl"`.
+
+    Raises:
+        ValueError: If the temperature or the weight is out of range; when training begins, if the classes differ.
+
+    Example:
+        >>> ReverseKL().get_config()["temperature"]
+        1.0
+
+    Reference:
+        Gu, Dong, Wei, Huang. MiniLLM: Knowledge Distillation of Large Language Models. 2023. arXiv:2306.08543.
+    """
+
+    loss = staticmethod(losses.reverse_kl)
+
+    def __init__(self, temperature: float | None = 1.0, **kwargs: Any):
+        super().__init__(temperature, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class JensenShannon(SoftenedObjective):
+    """The classes of teacher and student differ little from a mixture of both.
+
+    See `keras_kd.losses.jensen_shannon` for the formula.
+
+    Args:
+        temperature: `T > 0`. Defaults to 1; `None` is the distiller's.
+        beta: Share of the teacher in the mixture, between 0 and 1. Defaults to 0.5.
+        outputs: Student outputs to distil. Defaults to all.
+        weight: Factor in the total loss. Defaults to 1.
+        name: Key among the metrics. Defaults to `"jensen_shannon"`.
+
+    Raises:
+        ValueError: If `beta`, the temperature or the weight is out of range; when training begins, if the classes
+            differ.
+
+    Example:
+        >>> JensenShannon(beta=0.25).get_config()["beta"]
+        0.25
+
+    Reference:
+        Agarwal, Vieillard, Zhou, Stanczyk, Ramos, Geist, Bachem. On-Policy Distillation of Language Models:
+        Learning from Self-Generated Mistakes. 2023. arXiv:2306.13649.
+    """
+
+    loss = staticmethod(losses.jensen_shannon)
+    settings = ("beta",)
+
+    def __init__(self, temperature: float | None = 1.0, *, beta: float = 0.5, **kwargs: Any):
+        super().__init__(temperature, **kwargs)
+        self.beta = checked_number(self, "beta", beta, low=0.0, high=1.0, open_low=True)
+        if self.beta == 1.0:
+            raise ValueError(f"`JensenShannon`: `beta` must be < 1. Received: beta={beta!r}.")
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class LogitsMSE(LogitsObjective):
+    """The student's logits equal the teacher's, their mean and scale too.
+
+    See `keras_kd.losses.logits_mse` for the formula.
+
+    Args:
+        outputs: Student outputs to distil. Defaults to all.
+        weight: Factor in the total loss. Defaults to 1. The paper trains with this loss alone.
+        name: Key among the metrics. Defaults to `"logits_mse"`.
+
+    Raises:
+        ValueError: If the weight is out of range; when training begins, if the classes differ.
+
+    Example:
+        >>> LogitsMSE(outputs="digit").get_config()
+        {'name': 'logits_mse', 'weight': 1.0, 'outputs': ['digit']}
+
+    Reference:
+        Ba, Caruana. Do Deep Nets Really Need to be Deep? 2014. arXiv:1312.6184.
+    """
+
+    loss = staticmethod(losses.logits_mse)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class StandardizedSoftTargets(SoftenedObjective):
+    """Soft targets of logits that have mean 0 and standard deviation 1: a small student need not match the scale.
+
+    See `keras_kd.losses.standardized_soft_target_kl` for the formula.
+
+    Args:
+        temperature: `T > 0`. Defaults to 2; `None` is the distiller's.
+        outputs: Student outputs to distil. Defaults to all.
+        weight: Factor in the total loss. Defaults to 1. The paper's is 9 beside 0.1 of the student's loss, which
+            is 90 beside the whole of it.
+        name: Key among the metrics. Defaults to `"standardized_soft_targets"`.
+
+    Raises:
+        ValueError: If the temperature or the weight is out of range; when training begins, if the classes differ.
+
+    Example:
+        >>> StandardizedSoftTargets().get_config()["temperature"]
+        2.0
+
+    Reference:
+        Sun, Ren, Li, Wang, Cao. Logit Standardization in Knowledge Distillation. 2024. arXiv:2403.01427.
+    """
+
+    loss = staticmethod(losses.standardized_soft_target_kl)
+    paper_weight = 90.0
+
+    def __init__(self, temperature: float | None = 2.0, **kwargs: Any):
+        super().__init__(temperature, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class HardLabels(LogitsObjective):
+    """The student names the class that the teacher decides for.
+
+    See `keras_kd.losses.hard_labels` for the formula. As in the paper, give the student a second head and distil
+    that one, `HardLabels(outputs=["distillation"])`, while `compile(loss={"class": ...})` trains the first.
+
+    Args:
+        outputs: Student outputs to distil. Defaults to all.
+        weight: Factor in the total loss. Defaults to 1, the paper's.
+        name: Key among the metrics. Defaults to `"hard_labels"`.
+
+    Raises:
+        ValueError: If the weight is out of range; when training begins, if the classes differ.
+
+    Example:
+        >>> HardLabels(outputs=["distillation"]).outputs
+        ['distillation']
+
+    Reference:
+        Touvron, Cord, Douze, Massa, Sablayrolles, Jégou. Training data-efficient image transformers &
+        distillation through attention. 2021. arXiv:2012.12877.
+    """
+
+    loss = staticmethod(losses.hard_labels)

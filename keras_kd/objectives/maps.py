@@ -176,9 +176,7 @@ class FlowOfSolution(TappedObjective):
         if self._projector_argument == "auto":
             self.projectors = [projector_for(*pair, "`FlowOfSolution`", "channels") for pair in pairs]
         for projector, (student_shape, teacher_shape) in zip(self.projectors, pairs, strict=True):
-            if projector is not None:
-                projector.build(student_shape)
-            elif student_shape[-1] != teacher_shape[-1]:
+            if projector is None and student_shape[-1] != teacher_shape[-1]:
                 raise ValueError(
                     "`FlowOfSolution`: teacher and student must have as many channels at their taps. Received: teacher "
                     f"{teacher_shape}, student {student_shape}. Use `projector='auto'`."

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_kd import losses
 from keras_kd.objectives.tapped import TappedObjective
+from keras_kd.projectors import in_float32
 from keras_kd.scalars import checked_number
 
 
@@ -66,15 +67,10 @@ class Review(TappedObjective):
                     f"`Review`: the feature '{tap}' must be a grid of known size, (batch, height, width, channels). "
                     f"Received: {shape}."
                 )
-        width, stages = self.channels or min(512, student_shapes[-1][-1]), len(student_shapes)
-        self.reduce = [_normed(width, 1) for _ in range(stages)]
-        self.expand = [_normed(shape[-1], 3) for shape in teacher_shapes]
-        self.attend = [_convolution(2, 1, use_bias=True, activation="sigmoid") for _ in range(stages - 1)]
-        for shape, teacher_shape, reduce, expand in zip(
-            student_shapes, teacher_shapes, self.reduce, self.expand, strict=True
-        ):
-            reduce.build(tuple(shape))
-            expand.build((*teacher_shape[:-1], width))
+        width = self.channels or min(512, student_shapes[-1][-1])
+        self.reduce = [_normed(tuple(shape), width, 1) for shape in student_shapes]
+        self.expand = [_normed((*shape[:-1], width), shape[-1], 3) for shape in teacher_shapes]
+        self.attend = [_convolution(2, 1, use_bias=True, activation="sigmoid") for _ in student_shapes[1:]]
         for shape, attend in zip(student_shapes, self.attend, strict=False):
             attend.build((*shape[:-1], 2 * width))
 
@@ -109,6 +105,6 @@ def _convolution(width: int, kernel: int, **kwargs) -> keras.Layer:
     return keras.layers.Conv2D(width, kernel, padding="same", data_format="channels_last", dtype="float32", **kwargs)
 
 
-def _normed(width: int, kernel: int) -> keras.Layer:
+def _normed(shape, width: int, kernel: int) -> keras.Layer:
     normalisation = keras.layers.BatchNormalization(axis=-1, dtype="float32")
-    return keras.Sequential([_convolution(width, kernel, use_bias=False), normalisation])
+    return in_float32(shape, [_convolution(width, kernel, use_bias=False), normalisation], "normed_convolution")

@@ -3,7 +3,7 @@
 import keras
 
 from keras_kd import losses
-from keras_kd.grafting import rest_of, tensor_at
+from keras_kd.grafting import AtRest, rest_of, tensor_at
 from keras_kd.objectives.tapped import FeatureObjective, with_places_of
 from keras_kd.scalars import checked_number
 from keras_kd.weighing import mask_of, with_mask
@@ -71,8 +71,7 @@ class SimKD(FeatureObjective):
         inputs = student.inputs[0] if isinstance(student, keras.Sequential) else student.input
         # The projector is part of the finished student now, and must not run a second time for the loss.
         self.student_taps = (self.projector.name,)
-        # `training=False`: the teacher's Dropout and BatchNorm rest, whatever the student does.
-        return keras.Model(inputs, classifier(feature, training=False), name=student.name)
+        return keras.Model(inputs, AtRest(classifier, name=classifier.name)(feature), name=student.name)
 
     def get_config(self):
         return {**super().get_config(), "reduction": self.reduction}

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_kd.losses.tensors import channels_last
 from keras_kd.objectives.base import Objective
-from keras_kd.projectors import projector_for
+from keras_kd.projectors import in_float32, projector_for
 from keras_kd.taps import Tap
 from keras_kd.weighing import mask_of
 
@@ -186,7 +186,7 @@ def with_places_of(
 ) -> keras.Sequential:
     """Layers on the student's feature once it has the places of the teacher's."""
     fit = projector_for(student_shape, teacher_shape, f"`{type(owner).__name__}`", "places")
-    return keras.Sequential([*([] if fit is None else [fit]), *layers], name=f"{owner.name}_projector")
+    return in_float32(student_shape, [*([] if fit is None else [fit]), *layers], name=f"{owner.name}_projector")
 
 
 def _several(tap: Taps) -> tuple[str, ...]:

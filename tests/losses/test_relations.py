@@ -198,6 +198,8 @@ def test_masked_places_count_as_zero_whatever_stands_there(name):
     expected = case.expected(teacher * keep[..., None], student * keep[..., None])
     teacher[~keep] = student[~keep] = np.inf
     assert_close(case.value(teacher, student, mask=keep), expected)
+    first = (np.moveaxis(feature, -1, 1) for feature in (teacher, student))
+    assert_close(case.value(*first, mask=keep, data_format="channels_first"), expected)
     case = replace(case, arguments={"mask": keep})
     np.testing.assert_array_equal(tape_gradients(case, teacher, student)[1].numpy()[~keep], 0.0)
 

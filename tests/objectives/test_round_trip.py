@@ -5,11 +5,20 @@ import numpy as np
 import pytest
 
 from keras_kd import objectives
+from keras_kd import objectives as o
 from keras_kd.objectives import FromKeras, Hint, Objective, SoftCrossEntropy, SoftTargets
 from keras_kd.signals import Signals
 
 TEACHER, STUDENT = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
-SIGNALS = Signals.of(TEACHER, taps={"t": TEACHER}), Signals.of(STUDENT, taps={"s": STUDENT})
+MAPS, SMALL_MAPS = (np.random.default_rng(1).normal(size=(2, n, n, c)).astype("float32") for n, c in ((4, 3), (2, 5)))
+SIGNALS = (
+    Signals.of(TEACHER, taps={"t": TEACHER, "m": MAPS, "n": SMALL_MAPS}),
+    Signals.of(STUDENT, taps={"s": STUDENT, "m": MAPS[..., :2], "n": SMALL_MAPS[..., :4]}),
+)
+FEATURES, MAP, TWO_MAPS = (
+    {"teacher_tap": teacher, "student_tap": student}
+    for teacher, student in (("t", "s"), ("m", "n"), (["m", "n"], ["m", "n"]))
+)
 
 MADE = {
     "SoftTargets": [
@@ -22,6 +31,27 @@ MADE = {
         (Hint, {"teacher_tap": "t", "student_tap": "s", "projector": None}),
         (Hint, {"teacher_tap": "t", "student_tap": "s", "projector": keras.layers.Dense(3, "tanh")}),
     ],
+    "AttentionTransfer": [(o.AttentionTransfer, FEATURES), (o.AttentionTransfer, {**MAP, "p": 1.0, "weight": 2.0})],
+    "ChannelWise": [(o.ChannelWise, MAP), (o.ChannelWise, {**FEATURES, "temperature": 4.0, "name": "channels"})],
+    "NeuronSelectivity": [(o.NeuronSelectivity, MAP)],
+    "FlowOfSolution": [(o.FlowOfSolution, TWO_MAPS), (o.FlowOfSolution, {**TWO_MAPS, "weight": 0.1})],
+    "ActivationBoundary": [(o.ActivationBoundary, {**MAP, "margin": 0.5})],
+    "VariationalInformation": [
+        (o.VariationalInformation, MAP),
+        (o.VariationalInformation, {**FEATURES, "variance": 1.0}),
+    ],
+    "Overhaul": [(o.Overhaul, MAP), (o.Overhaul, {**FEATURES, "projector": None})],
+    "FactorTransfer": [(o.FactorTransfer, MAP), (o.FactorTransfer, {**FEATURES, "rate": 0.75, "p": 2.0})],
+    "SimilarityPreserving": [(o.SimilarityPreserving, MAP)],
+    "Relational": [(o.Relational, FEATURES), (o.Relational, {**MAP, "distance_weight": 1.0, "angle_weight": 2.0})],
+    "ProbabilisticTransfer": [(o.ProbabilisticTransfer, FEATURES)],
+    "CorrelationCongruence": [(o.CorrelationCongruence, {**MAP, "gamma": 0.8, "order": 3})],
+    "Contrastive": [
+        (o.Contrastive, MAP),
+        (o.Contrastive, {**FEATURES, "dim": 4, "temperature": 0.1, "bank_size": 3, "dataset_size": 50}),
+    ],
+    "Review": [(o.Review, TWO_MAPS), (o.Review, {**TWO_MAPS, "channels": 7})],
+    "SimKD": [(o.SimKD, MAP), (o.SimKD, {**FEATURES, "reduction": 3.0})],
     "FromKeras": [
         (FromKeras, {"loss": keras.distillation.LogitsDistillation(2.0, keras.losses.KLDivergence()), "weight": 0.5}),
         (FromKeras, {"loss": keras.distillation.LogitsDistillation(3.0), "name": "theirs"}),
