@@ -43,6 +43,11 @@ def warm_up(name: str):
     return lambda weight, epochs: [schedules.WarmUp(name, weight, epochs=WARM_UP)]
 
 
+def growing_reversal(weight: float, epochs: int) -> list[keras.callbacks.Callback]:
+    """The learnt temperature turns against the student along a cosine."""
+    return [schedules.Cosine("curriculum_temperature.reversal", 0.0, 1.0, epochs=epochs)]
+
+
 def of_logits(cls: type, source: str, **options) -> Method:
     """A method that compares logits."""
     needs = "logits and labels" if cls.needs_labels else "logits"
@@ -60,6 +65,17 @@ SUM_OF_STAGE = 7 * 7 * 128  # values of the teacher's last stage, over which som
 METHODS = {
     "alone": Method("student alone", "", "labels", lambda weight: o.SoftTargets(), alpha=1.0, tuned=False),
     "soft_targets": of_logits(o.SoftTargets, "Hinton 2015"),
+    "hard_labels": of_logits(o.HardLabels, "Touvron 2021"),
+    "logits_mse": of_logits(o.LogitsMSE, "Ba 2014"),
+    "reverse_kl": of_logits(o.ReverseKL, "Gu 2023"),
+    "jensen_shannon": of_logits(o.JensenShannon, "Agarwal 2023"),
+    "standardized_soft_targets": of_logits(o.StandardizedSoftTargets, "Sun 2024"),
+    "curriculum_temperature": of_logits(o.CurriculumTemperature, "Li 2023", callbacks=growing_reversal),
+    "decoupled_kd": of_logits(o.DecoupledKD, "Zhao 2022", callbacks=warm_up("decoupled_kd")),
+    "normalized_kd": of_logits(o.NormalizedKD, "Yang 2023"),
+    "weighted_soft_labels": of_logits(o.WeightedSoftLabels, "Zhou 2021"),
+    "dist": of_logits(o.DIST, "Huang 2022"),
+    "multi_level": of_logits(o.MultiLevel, "Jin 2023"),
     "hint": of_features(o.Hint, "Romero 2015", LAST, "last feature map"),
     "attention_transfer": of_features(o.AttentionTransfer, "Zagoruyko 2017", LAST, "last feature map"),
     "channel_wise": of_features(o.ChannelWise, "Shu 2021", LAST, "last feature map"),

@@ -58,6 +58,21 @@ def test_sets_the_weight_of_the_objective_it_names():
     assert logs == {"loss": 3.0, "hint_weight": 0.5}
 
 
+def test_sets_any_number_of_the_objective_that_it_names():
+    schedule = Linear("hint.reversal", 0.0, 1.0, epochs=3)
+    schedule.set_model(distiller())
+    schedule.model.objectives[1].reversal = 9.0
+    schedule.on_train_begin()
+    schedule.on_epoch_begin(1)
+    assert [vars(objective) for objective in schedule.model.objectives] == [
+        {"weight": 1.0},
+        {"weight": 1.0, "reversal": 0.5},
+    ]
+    logs = {}
+    schedule.on_epoch_end(1, logs)
+    assert logs == {"hint_reversal": 0.5}
+
+
 def test_a_schedule_of_ones_own_is_its_value():
     class Halving(Schedule):
         def value(self, epoch):
@@ -85,12 +100,13 @@ def test_too_few_epochs_are_refused(make, text):
         make()
 
 
-def test_an_unknown_target_is_refused_when_training_begins():
-    schedule = Constant("alhpa", 0.5)
+@pytest.mark.parametrize("target", ["alhpa", "hint.reversal", "soft.weight"])
+def test_an_unknown_target_is_refused_when_training_begins(target):
+    schedule = Constant(target, 0.5)
     schedule.set_model(distiller())
     text = (
         "`Constant`: `target` must be 'alpha', 'temperature', one of the objectives ['soft_targets', 'hint'], or a "
-        "variable of one, as in 'soft_targets.weight'. Received: target='alhpa'."
+        f"variable of one, as in 'soft_targets.weight'. Received: target='{target}'."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         schedule.on_train_begin()

@@ -26,8 +26,8 @@ class FactorTransfer(FeatureObjective):
         rate: Channels of the factor over channels of the teacher, `> 0`. Defaults to 0.5.
         p: Of the norm of the difference, `>= 1`. Defaults to 1.
         projector: The translator: `"auto"`, three layers of convolutions (grids) or dense ones, or a Keras layer.
-        weight: Factor in the total loss. Defaults to 1. The paper's is 500 or 1000, by the data set, beside a student
-            loss of weight 1, on a mean over the factor.
+        weight: Factor in the total loss. Defaults to 1. The authors' code takes 500 on the mean over the values of the
+            factor, where this is the sum.
         name: Key among the metrics. Defaults to `"factor_transfer"`.
 
     Raises:

@@ -188,7 +188,9 @@ class FlowOfSolution(TappedObjective):
             feature if projector is None else projector(feature, training=training)
             for projector, feature in zip(self.projectors, student, strict=True)
         ]
-        return losses.flow_of_solution(teacher, fitted, mask=mask_of(student[0]), data_format="channels_last")
+        one_grid = len({tuple(feature.shape[1:-1]) for feature in (*teacher, *fitted)}) == 1
+        mask = mask_of(student[0]) if one_grid else None
+        return losses.flow_of_solution(teacher, fitted, mask=mask, data_format="channels_last")
 
     def get_config(self):
         return {**super().get_config(), "projector": self._projector_argument}

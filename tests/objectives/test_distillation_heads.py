@@ -47,9 +47,7 @@ def cross_entropy_of(labels, logits):
 
 def test_a_distillation_head_learns_the_teachers_decisions_beside_the_head_for_the_labels():
     teacher, student = classifier(1), classifier(2, ("class", "distillation"))
-    loss = {"class": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
-    distiller = kd.Distiller(student, teacher, HardLabels(outputs=["distillation"]), alpha=0.5)
-    distiller.compile(keras.optimizers.SGD(0.5), loss)
+    distiller = distiller_of(student, teacher, HardLabels(outputs=["distillation"]))
     taught, learnt = said(teacher, student, x=X)
     hard = cross_entropy_of(taught.argmax(-1), learnt["distillation"]).mean()
     labelled_loss = cross_entropy_of(Y, learnt["class"]).mean()
@@ -62,7 +60,7 @@ def test_a_distillation_head_learns_the_teachers_decisions_beside_the_head_for_t
     assert_close(logs["loss"], 0.5 * labelled_loss + 0.5 * hard)
     error = softmax(learnt["distillation"], -1) - np.eye(3)[taught.argmax(-1)]
     moved = student.get_layer("distillation").kernel.numpy() - kernel
-    assert_close(moved, -0.5 * 0.5 * hidden.T @ error / len(X))
+    assert_close(moved, -RATE * 0.5 * hidden.T @ error / len(X))
 
     history = distiller.fit(X, {"class": Y}, epochs=200, batch_size=8, verbose=0).history
     (after,) = said(student, x=X)
@@ -73,8 +71,7 @@ def test_a_distillation_head_learns_the_teachers_decisions_beside_the_head_for_t
 def test_every_distillation_head_has_an_objective_of_its_own():
     teacher, student = classifier(1), classifier(2, ("class", "decided", "softened"))
     objectives = [HardLabels(outputs=["decided"]), SoftTargets(2.0, outputs=["softened"])]
-    loss = {"class": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
-    distiller = still(student, teacher, objectives, loss, alpha=0.25)
+    distiller = distiller_of(student, teacher, objectives, alpha=0.25)
     taught, learnt = said(teacher, student, x=X)
     hard = cross_entropy_of(taught.argmax(-1), learnt["decided"]).mean()
     soft = logits.kl(np.float64(taught), np.float64(learnt["softened"]), 2.0).mean()
@@ -87,9 +84,7 @@ def test_every_distillation_head_has_an_objective_of_its_own():
 
 def test_labels_are_those_of_the_output():
     teacher, student = classifier(1, ("a", "b")), classifier(2, ("a", "b"))
-    loss = {"a": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
-    objective = DecoupledKD(4.0, outputs=["b"])
-    distiller = still(student, teacher, objective, loss)
+    distiller = distiller_of(student, teacher, DecoupledKD(4.0, outputs=["b"]), loss_for="a")
     taught, learnt = said(teacher, student, x=X)
     of_b = Y[::-1].copy()
     expected = labelled.decoupled(np.float64(taught["b"]), np.float64(learnt["b"]), of_b).mean()

@@ -140,6 +140,18 @@ def test_flow_of_solution_projects_channels_alone():
     np.testing.assert_allclose(value, f.flow_of_solution(features[:2], fitted), rtol=1e-4)
 
 
+def test_padding_has_no_say_in_the_flow_between_sequences_of_one_length():
+    features = draw((3, 5, 2), (3, 5, 3), (3, 5, 2), (3, 5, 3))
+    expected = f.flow_of_solution(*([feature[:, :4] for feature in pair] for pair in (features[:2], features[2:])))
+    for feature in features:
+        feature[:, 4:] = 9.0
+    student = [tf.constant(feature) for feature in features[2:]]
+    student[0]._keras_mask = tf.constant(np.broadcast_to(np.arange(5) < 4, (3, 5)))
+    objective = o.FlowOfSolution(["a", "b"], ["a", "b"])
+    value = values(objective, dict(zip("ab", features[:2], strict=True)), dict(zip("ab", student, strict=True)))
+    np.testing.assert_allclose(value, expected, rtol=1e-4)
+
+
 def test_variational_information_learns_a_variance_for_each_channel():
     teacher, student = draw(GRID, GRID)
     objective = o.VariationalInformation("t", "t", variance=2.0, projector=None)

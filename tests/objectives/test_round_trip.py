@@ -122,6 +122,17 @@ def test_the_weight_is_a_variable_that_is_saved(cls, arguments):
     assert any(variable is weight for weight in objective.non_trainable_weights)
 
 
+@pytest.mark.parametrize(("cls", "arguments"), [(Hint, FEATURES), (o.Review, TWO_MAPS), (o.Overhaul, MAP)])
+def test_an_objective_that_waits_for_its_first_fit_is_built_by_what_was_saved(cls, arguments):
+    made, fresh = cls(**arguments), cls(**arguments)
+    made.prepare(*SIGNALS)
+    saved = {}
+    made.save_own_variables(saved)
+    assert not fresh.built
+    fresh.load_own_variables(saved)
+    assert [tuple(weight.shape) for weight in fresh.weights] == [tuple(weight.shape) for weight in made.weights]
+
+
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf"), "much", None])
 def test_a_weight_out_of_range_is_refused(weight):
     with pytest.raises(ValueError, match=r"`SoftTargets`: `weight` must be >= 0\. Received: weight="):
