@@ -10,7 +10,7 @@ from keras_kd import schedules
 
 STAGES = ("stage1", "stage2", "stage3")
 LAST, EMBEDDING, BEFORE_RELU = ("stage3", "stage3"), ("head:input", "head:input"), ("stage3:input", "stage3:input")
-WARM_UP = 3
+WARM_UP = 10
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Method:
         weight: The paper's weight.
         alpha: Weight of the student's own loss.
         tuned: Whether weights are tried.
-        callbacks: Schedules of the paper, for a weight and a number of epochs.
+        callbacks: Schedules of the paper, for a weight.
     """
 
     title: str
@@ -35,17 +35,17 @@ class Method:
     weight: float = 1.0
     alpha: float = 0.5
     tuned: bool = True
-    callbacks: Callable[[float, int], Sequence[keras.callbacks.Callback]] = lambda weight, epochs: ()
+    callbacks: Callable[[float], Sequence[keras.callbacks.Callback]] = lambda weight: ()
 
 
 def warm_up(name: str):
     """The method's weight grows linearly over the first epochs."""
-    return lambda weight, epochs: [schedules.WarmUp(name, weight, epochs=WARM_UP)]
+    return lambda weight: [schedules.WarmUp(name, weight, epochs=WARM_UP)]
 
 
-def growing_reversal(weight: float, epochs: int) -> list[keras.callbacks.Callback]:
+def growing_reversal(weight: float) -> list[keras.callbacks.Callback]:
     """The learnt temperature turns against the student along a cosine."""
-    return [schedules.Cosine("curriculum_temperature.reversal", 0.0, 1.0, epochs=epochs)]
+    return [schedules.Cosine("curriculum_temperature.reversal", 0.0, 1.0, epochs=WARM_UP)]
 
 
 def of_logits(cls: type, source: str, **options) -> Method:

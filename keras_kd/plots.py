@@ -122,5 +122,32 @@ def soft_labels(
     axes[0][1].legend(frameon=False, fontsize=7)
 
 
+def feature_maps(images: Any, maps: Mapping[str, Any]) -> "Figure":
+    """Draws images, and below each what several models make of it.
+
+    Every map is drawn from zero to its own greatest value: where it is strong, and not how strong.
+
+    Args:
+        images: Shape `(n, height, width)` or `(n, height, width, 1)`.
+        maps: Name of a model to its maps, shape `(n, rows, columns)`, on any grid, `>= 0`.
+
+    Returns:
+        The figure, one row for the images and one for each model.
+
+    Example:
+        >>> drawn = feature_maps(np.ones((3, 8, 8, 1)), {"teacher": np.ones((3, 8, 8)), "student": np.ones((3, 4, 4))})
+        >>> [axes.get_ylabel() for axes in drawn.axes[::3]]
+        ['input', 'teacher', 'student']
+    """
+    rows = {"input": np.squeeze(images, -1) if np.ndim(images) == 4 else images, **maps}
+    drawn = figure(1.2 * len(images) + 1.2, 1.2 * len(rows))
+    for line, (name, row) in zip(drawn.subplots(len(rows), len(images), squeeze=False), rows.items(), strict=True):
+        for axes, shown in zip(line, row, strict=True):
+            axes.imshow(shown, cmap="gray_r" if name == "input" else "viridis", vmin=0)
+            axes.set(xticks=[], yticks=[])
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return drawn
+
+
 def _plain(axes: "Axes") -> None:
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,21 +1,81 @@
-"""Every notebook runs from top to bottom, in its fast mode, and is stored without outputs."""
+"""Every notebook runs from top to bottom, in its fast mode, shows what it promises, and is stored without outputs."""
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbclient import NotebookClient
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+import keras_kd as kd
+from keras_kd.export import LiteRTModel
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
-def notebook(request):
-    return nbformat.read(request.param, as_version=4)
+def check_quickstart(printed):
+    assert re.search(r"^teacher: 151,306 weights", printed, re.MULTILINE)
+    assert list(numbers(r"^(alone|distilled) +([\d.]+)%$", printed)) == ["alone", "distilled"]
 
 
-def test_notebooks_exist():
-    assert NOTEBOOKS[0].stem == "01_quickstart"
+def check_methods(printed):
+    """In both modes and with four seeds, soft targets and SimKD were ahead of the student alone by 8 points or more."""
+    by_method = numbers(r"^(\S.*?) +[\d,]+ +([\d.]+) +[\d.]+$", printed)
+    assert set(by_method) > {"alone", "soft targets", "attention transfer", "similarity preserving", "SimKD"}
+    assert all(10 < accuracy <= 100 for accuracy in by_method.values())
+    assert min(by_method["soft targets"], by_method["SimKD"]) > by_method["alone"]
+
+    ahead = sum(accuracy > by_method["alone"] for accuracy in by_method.values())
+    first = max(by_method, key=by_method.get)
+    assert f"{ahead} of the {len(by_method) - 1} methods are ahead of the student alone. First is {first}," in printed
+
+    distances = numbers(r"^distance of maps, (\S.*?) +([\d.]+)$", printed)
+    assert min(distances, key=distances.get) == "attention transfer"
+
+    (best,) = re.findall(r"^best on validation: (.*),", printed, re.MULTILINE)
+    assert round(100 * accuracy_of_report(printed), 1) == by_method[best]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a notebook must show: pictures, a TFLite file of the digits' classes, and what it prints."""
+
+    pictures: int
+    file: str
+    least_bytes: int
+    check: Callable[[str], None]
+
+
+NOTEBOOKS = {
+    "01_quickstart": Shown(3, "saved_models/quickstart/student.tflite", 15_000, check_quickstart),
+    "02_methods": Shown(3, "saved_models/methods/student.tflite", 7_880, check_methods),
+}
+
+
+def numbers(pattern, printed):
+    return {name: float(number) for name, number in re.findall(pattern, printed, re.MULTILINE)}
+
+
+def accuracy_of_report(printed):
+    (accuracy,) = re.findall(r"accuracy in Keras ([\d.]+)", printed)
+    return float(accuracy)
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(name):
+    return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
+
+
+def test_every_notebook_has_a_row_here():
+    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(NOTEBOOKS)
 
 
 def test_no_outputs_are_stored(notebook):
@@ -24,18 +84,22 @@ def test_no_outputs_are_stored(notebook):
     assert {cell.execution_count for cell in code} == {None}
 
 
-def test_first_cell_opens_in_colab_and_second_installs_the_package(notebook):
+def test_first_cell_opens_this_notebook_in_colab_and_second_installs_the_package(name, notebook):
     assert "colab-badge.svg" in notebook.cells[0].source
-    assert "pip install" in notebook.cells[1].source
+    assert f"/blob/main/notebooks/{name}.ipynb)" in notebook.cells[0].source
+    assert "pip install" in next(cell for cell in notebook.cells if cell.cell_type == "code").source
 
 
-def test_runs_from_top_to_bottom(notebook, tmp_path, monkeypatch):
+def test_runs_from_top_to_bottom(name, notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_KD_FAST", "1")
     done = NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
-    pictures = [out for cell in done.cells for out in cell.get("outputs", []) if "image/png" in out.get("data", {})]
-    printed = "".join(
-        out["text"] for cell in done.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"
-    )
-    assert len(pictures) == 3
-    assert "student.tflite" in printed
-    assert (tmp_path / "saved_models/quickstart/student.tflite").stat().st_size > 15_000
+    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+    printed = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
+    shown, file = NOTEBOOKS[name], tmp_path / NOTEBOOKS[name].file
+
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == shown.pictures
+    assert file.name in printed
+    assert file.stat().st_size > shown.least_bytes
+    _, (x, y) = kd.data.digits()
+    assert round(np.mean(LiteRTModel(file)(x).argmax(-1) == y), 4) == accuracy_of_report(printed)
+    shown.check(printed)

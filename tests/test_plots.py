@@ -30,6 +30,19 @@ def test_bars_are_the_probabilities():
     assert above.get_title() == "a 3"
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2, 3, 3, 1), (1, 8, 1, 1)])
+def test_each_map_stands_below_its_image_on_its_own_scale(shape):
+    images = np.random.default_rng(0).random(shape)
+    maps = {"teacher": np.arange(4.0 * shape[0]).reshape(shape[0], 2, 2), "student": np.full((shape[0], 1, 1), 3.0)}
+    drawn = plots.feature_maps(images, maps)
+    wanted = [*images.reshape(shape[:3]), *maps["teacher"], *maps["student"]]
+    for axes, array in zip(drawn.axes, wanted, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), array)
+        assert axes.images[0].get_clim() == (0, array.max())
+    names = [axes.get_ylabel() for axes in drawn.axes]
+    assert [name for name in names if name] == names[:: shape[0]] == ["input", "teacher", "student"]
+
+
 def test_history_is_read_as_keras_writes_it(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n0,1.5,2.5\n1,1.25,2.25\n")
     assert plots.read_history(tmp_path / "history.csv") == {"loss": [1.5, 1.25], "val_loss": [2.5, 2.25]}

@@ -15,8 +15,9 @@ class Objective(InsideKeras, keras.layers.Layer):
     """A loss bound to what it compares.
 
     A layer, so that what it trains (a projector) is saved and optimised with the distiller. Subclasses set the
-    taps they listen at, write `values`, and say in `paper_weight` which weight their paper gives them beside a
-    student loss of weight 1: with `alpha=0.5`, `weight=Hint.paper_weight` is the paper's loss.
+    taps they listen at, write `values`, name in `settings` their own arguments that are plain attributes, and say in
+    `paper_weight` which weight their paper gives them beside a student loss of weight 1: with `alpha=0.5`,
+    `weight=Hint.paper_weight` is the paper's loss.
 
     Args:
         weight: Factor of the objective in the total loss, `>= 0`: a variable, so that it can be assigned while
@@ -29,6 +30,7 @@ class Objective(InsideKeras, keras.layers.Layer):
 
     weight = MovableScalar(low=0.0)
     paper_weight = 1.0
+    settings: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
     student_taps: tuple[str, ...] = ()
     compares_logits = False
@@ -77,7 +79,11 @@ class Objective(InsideKeras, keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments to make the objective anew."""
-        return {"name": self.name, "weight": as_float(self.weight)}
+        return {"name": self.name, "weight": as_float(self.weight), **self.current_settings()}
+
+    def current_settings(self) -> dict[str, Any]:
+        """The arguments of the method's own."""
+        return {setting: getattr(self, setting) for setting in self.settings}
 
 
 def snake_case(cls: type) -> str:

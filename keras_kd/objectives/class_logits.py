@@ -24,7 +24,6 @@ class LogitsObjective(Objective):
 
     compares_logits = True
     relational = False
-    settings: tuple[str, ...] = ()
     loss: Callable
 
     def __init__(self, *, outputs: Sequence[str] | str | None = None, weight: float = 1.0, name: str | None = None):
@@ -63,7 +62,7 @@ class LogitsObjective(Objective):
 
     def arguments(self, temperature: Any) -> dict[str, Any]:
         """What the loss is given beside the batch, for the temperature of the distiller."""
-        return {setting: getattr(self, setting) for setting in self.settings}
+        return self.current_settings()
 
     def _of_batch(self, name: str, student_logits: Any, labels: Mapping[str, Any] | None) -> dict[str, Any]:
         given = {}
@@ -79,7 +78,7 @@ class LogitsObjective(Objective):
         return given
 
     def get_config(self):
-        return {**super().get_config(), "outputs": self.outputs, **LogitsObjective.arguments(self, None)}
+        return {**super().get_config(), "outputs": self.outputs}
 
 
 class SoftenedObjective(LogitsObjective):

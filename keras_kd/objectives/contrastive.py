@@ -43,6 +43,7 @@ class Contrastive(FeatureObjective):
         Tian, Krishnan, Isola. Contrastive Representation Distillation. 2020. arXiv:1910.10699.
     """
 
+    settings = ("dim", "temperature", "bank_size", "dataset_size")
     agree = "channels"
     flattens = True
     needs_projector = True
@@ -98,10 +99,6 @@ class Contrastive(FeatureObjective):
             for bank, latest in zip(self.banks, embedded, strict=True):
                 bank.assign(ops.concatenate([ops.stop_gradient(latest), bank])[: self.bank_size])
         return value
-
-    def get_config(self):
-        own = {name: getattr(self, name) for name in ("dim", "temperature", "bank_size", "dataset_size")}
-        return {**super().get_config(), **own}
 
 
 def _embedding(shape, dim: int) -> keras.Layer:

@@ -41,6 +41,8 @@ class FactorTransfer(FeatureObjective):
         Kim, Park, Kwak. Paraphrasing Complex Network: Network Compression via Factor Transfer. 2018. arXiv:1802.04977.
     """
 
+    settings = ("rate", "p")
+
     def __init__(self, teacher_tap: str, student_tap: str, *, rate: float = 0.5, p: float = 1, **kwargs):
         super().__init__(teacher_tap, student_tap, **kwargs)
         self.rate = checked_number(self, "rate", rate, low=0, open_low=True)
@@ -69,11 +71,8 @@ class FactorTransfer(FeatureObjective):
         error = mean_of_example(keras.ops.square(teacher - self.reconstruction(factor, training=training)))
         return super().compare(factor, student, training=training) + error
 
-    def loss(self, teacher, student, mask):
+    def distance(self, teacher, student, mask):
         return losses.factor_transfer(teacher, student, self.p, mask=mask, data_format="channels_last")
-
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "p": self.p}
 
 
 def _layers(shape, widths: list[int]) -> list[keras.Layer]:

@@ -40,7 +40,7 @@ class Hint(FeatureObjective):
 
     paper_weight = 100.0
 
-    def loss(self, teacher, student, mask):
+    def distance(self, teacher, student, mask):
         return with_mask(mask, losses.hint(teacher, student, data_format="channels_last"))
 
 
@@ -71,17 +71,13 @@ class ActivationBoundary(FeatureObjective):
         2019. arXiv:1811.03233.
     """
 
+    loss = staticmethod(losses.activation_boundary)
+    settings = ("margin",)
     paper_weight = 0.003
 
     def __init__(self, teacher_tap: str, student_tap: str, *, margin: float = 1.0, **kwargs):
         super().__init__(teacher_tap, student_tap, **kwargs)
         self.margin = checked_number(self, "margin", margin, low=0, open_low=True)
-
-    def loss(self, teacher, student, mask):
-        return losses.activation_boundary(teacher, student, self.margin, mask=mask, data_format="channels_last")
-
-    def get_config(self):
-        return {**super().get_config(), "margin": self.margin}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -113,6 +109,8 @@ class VariationalInformation(FeatureObjective):
         arXiv:1904.05835.
     """
 
+    settings = ("variance",)
+
     def __init__(self, teacher_tap: str, student_tap: str, *, variance: float = 5.0, **kwargs):
         super().__init__(teacher_tap, student_tap, **kwargs)
         self.variance = checked_number(self, "variance", variance, low=LEAST_VARIANCE, open_low=True)
@@ -128,12 +126,9 @@ class VariationalInformation(FeatureObjective):
         pointwise = [keras.layers.Dense(width, a, dtype="float32") for a in ("relu", "relu", None)]
         return with_places_of(teacher_shape, student_shape, self, pointwise)
 
-    def loss(self, teacher, student, mask):
+    def distance(self, teacher, student, mask):
         variance = keras.ops.softplus(self.raw_variance) + LEAST_VARIANCE
         return losses.variational_information(teacher, student, variance, mask=mask, data_format="channels_last")
-
-    def get_config(self):
-        return {**super().get_config(), "variance": self.variance}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -177,6 +172,6 @@ class Overhaul(FeatureObjective):
             self.negative_count.assign_add(keras.ops.sum(keras.ops.cast(negative < 0, "float32"), axis=axes))
         return super().compare(teacher, student, training=training)
 
-    def loss(self, teacher, student, mask):
+    def distance(self, teacher, student, mask):
         margin = self.negative_sum / keras.ops.maximum(self.negative_count, 1.0)
         return losses.overhaul(teacher, student, margin, mask=mask, data_format="channels_last")

@@ -37,18 +37,14 @@ class AttentionTransfer(FeatureObjective):
         Zagoruyko, Komodakis. Paying More Attention to Attention. 2017. arXiv:1612.03928.
     """
 
+    loss = staticmethod(losses.attention_transfer)
+    settings = ("p",)
     agree = "places"
     paper_weight = 1000.0
 
     def __init__(self, teacher_tap: str, student_tap: str, *, p: float = 2, **kwargs):
         super().__init__(teacher_tap, student_tap, **kwargs)
         self.p = checked_number(self, "p", p, low=1)
-
-    def loss(self, teacher, student, mask):
-        return losses.attention_transfer(teacher, student, self.p, mask=mask, data_format="channels_last")
-
-    def get_config(self):
-        return {**super().get_config(), "p": self.p}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -78,17 +74,13 @@ class ChannelWise(FeatureObjective):
         Shu, Liu, Gao, Yan, Shen. Channel-wise Knowledge Distillation for Dense Prediction. 2021. arXiv:2011.13256.
     """
 
+    loss = staticmethod(losses.channel_wise)
+    settings = ("temperature",)
     paper_weight = 50.0
 
     def __init__(self, teacher_tap: str, student_tap: str, *, temperature: float = 1.0, **kwargs):
         super().__init__(teacher_tap, student_tap, **kwargs)
         self.temperature = checked_number(self, "temperature", temperature, low=0, open_low=True)
-
-    def loss(self, teacher, student, mask):
-        return losses.channel_wise(teacher, student, self.temperature, mask=mask, data_format="channels_last")
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -117,11 +109,9 @@ class NeuronSelectivity(FeatureObjective):
         Huang, Wang. Like What You Like: Knowledge Distill via Neuron Selectivity Transfer. 2017. arXiv:1707.01219.
     """
 
+    loss = staticmethod(losses.neuron_selectivity)
     agree = "places"
     paper_weight = 25.0
-
-    def loss(self, teacher, student, mask):
-        return losses.neuron_selectivity(teacher, student, mask=mask, data_format="channels_last")
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")

@@ -32,12 +32,10 @@ class SimilarityPreserving(FeatureObjective):
         Tung, Mori. Similarity-Preserving Knowledge Distillation. 2019. arXiv:1907.09682.
     """
 
+    loss = staticmethod(losses.similarity_preserving)
     agree = None
     flattens = True
     paper_weight = 3000.0
-
-    def loss(self, teacher, student, mask):
-        return losses.similarity_preserving(teacher, student, mask=mask, data_format="channels_last")
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -67,6 +65,7 @@ class Relational(FeatureObjective):
         Park, Kim, Lu, Cho. Relational Knowledge Distillation. 2019. arXiv:1904.05068.
     """
 
+    settings = ("distance_weight", "angle_weight")
     agree = None
     flattens = True
 
@@ -77,14 +76,10 @@ class Relational(FeatureObjective):
         self.distance_weight = checked_number(self, "distance_weight", distance_weight, low=0)
         self.angle_weight = checked_number(self, "angle_weight", angle_weight, low=0)
 
-    def loss(self, teacher, student, mask):
+    def distance(self, teacher, student, mask):
         parts = ((self.distance_weight, losses.relational_distance), (self.angle_weight, losses.relational_angle))
         kwargs = {"mask": mask, "data_format": "channels_last"}
         return sum(weight * part(teacher, student, **kwargs) for weight, part in parts)
-
-    def get_config(self):
-        factors = {"distance_weight": self.distance_weight, "angle_weight": self.angle_weight}
-        return {**super().get_config(), **factors}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -110,12 +105,10 @@ class ProbabilisticTransfer(FeatureObjective):
         Passalis, Tefas. Learning Deep Representations with Probabilistic Knowledge Transfer. 2018. arXiv:1803.10837.
     """
 
+    loss = staticmethod(losses.probabilistic_transfer)
     agree = None
     flattens = True
     paper_weight = 128.0
-
-    def loss(self, teacher, student, mask):
-        return losses.probabilistic_transfer(teacher, student, mask=mask, data_format="channels_last")
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -147,6 +140,8 @@ class CorrelationCongruence(FeatureObjective):
         arXiv:1904.01802.
     """
 
+    loss = staticmethod(losses.correlation_congruence)
+    settings = ("gamma", "order")
     agree = None
     flattens = True
     paper_weight = 100.0
@@ -155,11 +150,3 @@ class CorrelationCongruence(FeatureObjective):
         super().__init__(teacher_tap, student_tap, **kwargs)
         self.gamma = checked_number(self, "gamma", gamma, low=0, open_low=True)
         self.order = int(checked_number(self, "order", order, low=1))
-
-    def loss(self, teacher, student, mask):
-        return losses.correlation_congruence(
-            teacher, student, self.gamma, self.order, mask=mask, data_format="channels_last"
-        )
-
-    def get_config(self):
-        return {**super().get_config(), "gamma": self.gamma, "order": self.order}

@@ -41,6 +41,8 @@ class Review(TappedObjective):
         the pooled feature as a last stage of 1×1.
     """
 
+    settings = ("channels",)
+
     def __init__(
         self,
         teacher_tap: Sequence[str],
@@ -90,9 +92,6 @@ class Review(TappedObjective):
         deeper = _resized(deeper, own.shape)
         attention = self.attend[stage](ops.concatenate([own, deeper], axis=-1))
         return own * attention[..., :1] + deeper * attention[..., 1:]
-
-    def get_config(self):
-        return {**super().get_config(), "channels": self.channels}
 
 
 def _resized(feature, shape):

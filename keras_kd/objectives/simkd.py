@@ -41,6 +41,7 @@ class SimKD(FeatureObjective):
         teacher's.
     """
 
+    settings = ("reduction",)
     finishes_student = True
     needs_projector = True
 
@@ -60,9 +61,9 @@ class SimKD(FeatureObjective):
     def compare(self, teacher, student, *, training):
         if self.student_taps[0] == self.student_tap:
             return super().compare(teacher, student, training=training)
-        return self.loss(teacher, student, mask_of(student))
+        return self.distance(teacher, student, mask_of(student))
 
-    def loss(self, teacher, student, mask):
+    def distance(self, teacher, student, mask):
         return with_mask(mask, losses.hint(teacher, student, data_format="channels_last"))
 
     def finished(self, student, teacher):
@@ -72,9 +73,6 @@ class SimKD(FeatureObjective):
         # The projector is part of the finished student now, and must not run a second time for the loss.
         self.student_taps = (self.projector.name,)
         return keras.Model(inputs, AtRest(classifier, name=classifier.name)(feature), name=student.name)
-
-    def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction}
 
 
 def _weighted(width: int, kernel: int, grid: bool) -> keras.Layer:

@@ -1,6 +1,6 @@
 """What objectives between intermediate features have in common: their taps, their projector, and how both are saved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -85,8 +85,9 @@ class TappedObjective(Objective):
 class FeatureObjective(TappedObjective):
     """Compares one feature of the teacher with one of the student, which a projector makes fit.
 
-    Subclasses write `loss` and say in `agree` what of the two shapes it needs to be one: `"shape"`, `"places"` (all
-    but the channels), `"channels"`, or `None`; in `flattens`, whether it makes vectors of the features; and in
+    Subclasses say which function of `keras_kd.losses` is their `loss`, whose arguments of the same names their
+    `settings` are, or write `distance`; in `agree`, what of the two shapes it needs to be one: `"shape"`, `"places"`
+    (all but the channels), `"channels"`, or `None`; in `flattens`, whether it makes vectors of the features; and in
     `needs_projector`, whether there must be one.
 
     Args:
@@ -98,6 +99,7 @@ class FeatureObjective(TappedObjective):
         name: Key among the metrics. Defaults to the class name in snake case.
     """
 
+    loss: Callable
     agree: str | None = "shape"
     flattens = False
     needs_projector = False
@@ -164,11 +166,11 @@ class FeatureObjective(TappedObjective):
             places = student.shape[1:-1]
             student = self.projector(student, training=training)
             mask = mask if tuple(places) == tuple(student.shape[1:-1]) else None  # it speaks of places that are gone
-        return self.loss(teacher, student, mask)
+        return self.distance(teacher, student, mask)
 
-    def loss(self, teacher: Any, student: Any, mask: Any) -> Any:
-        """The formula, for a student feature that fits; `mask` keeps places `(batch, ...)`, or is `None`."""
-        raise NotImplementedError
+    def distance(self, teacher: Any, student: Any, mask: Any) -> Any:
+        """The loss for a student feature that fits; `mask` keeps places `(batch, ...)`, or is `None`."""
+        return type(self).loss(teacher, student, mask=mask, data_format="channels_last", **self.current_settings())
 
     def get_config(self):
         projector = self._projector_argument or keras.saving.serialize_keras_object(self.projector)

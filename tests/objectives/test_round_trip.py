@@ -31,6 +31,17 @@ MADE = {
         (Hint, {"teacher_tap": "t", "student_tap": "s", "projector": None}),
         (Hint, {"teacher_tap": "t", "student_tap": "s", "projector": keras.layers.Dense(3, "tanh")}),
     ],
+    "ReverseKL": [(o.ReverseKL, {}), (o.ReverseKL, {"temperature": 2.0, "outputs": ["output_0"]})],
+    "JensenShannon": [(o.JensenShannon, {"beta": 0.9, "temperature": None})],
+    "LogitsMSE": [(o.LogitsMSE, {"weight": 0.5})],
+    "HardLabels": [(o.HardLabels, {"outputs": ["output_0"]})],
+    "StandardizedSoftTargets": [(o.StandardizedSoftTargets, {"temperature": 3.0})],
+    "DecoupledKD": [(o.DecoupledKD, {}), (o.DecoupledKD, {"target_weight": 2.0, "non_target_weight": 3.0})],
+    "NormalizedKD": [(o.NormalizedKD, {"gamma": 0.5, "temperature": 2.0})],
+    "WeightedSoftLabels": [(o.WeightedSoftLabels, {"temperature": 4.0})],
+    "DIST": [(o.DIST, {"inter_weight": 2.0, "intra_weight": 3.0, "temperature": 1.0})],
+    "MultiLevel": [(o.MultiLevel, {"temperatures": (1.0, 2.0)})],
+    "CurriculumTemperature": [(o.CurriculumTemperature, {"low": 2.0, "high": 5.0, "reversal": 0.5})],
     "AttentionTransfer": [(o.AttentionTransfer, FEATURES), (o.AttentionTransfer, {**MAP, "p": 1.0, "weight": 2.0})],
     "ChannelWise": [(o.ChannelWise, MAP), (o.ChannelWise, {**FEATURES, "temperature": 4.0, "name": "channels"})],
     "NeuronSelectivity": [(o.NeuronSelectivity, MAP)],
@@ -74,7 +85,8 @@ def through_keras(objective):
 
 def values(objective):
     objective.prepare(*SIGNALS)
-    return {name: np.asarray(value) for name, value in objective.values(*SIGNALS, temperature=4.0).items()}
+    context = {"temperature": 4.0, "labels": {"output_0": np.arange(5) % 3}}
+    return {name: np.asarray(value) for name, value in objective.values(*SIGNALS, **context).items()}
 
 
 def test_every_objective_is_here():
