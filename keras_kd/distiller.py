@@ -214,7 +214,7 @@ class Distiller(keras.Model):
             total = (1.0 - self.alpha) * sum(o.weight * v for o, v in zip(self.objectives, values, strict=True))
             total += regularisation + (0.0 if student_loss is None else self.alpha * student_loss)
             scaled = self.optimizer.scale_loss(total)
-        variables = self.trainable_variables
+        variables = preparation.moving_variables(self)
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
         means = {"loss": total, "student_loss": student_loss, **dict(zip(self.objective_names, values, strict=True))}
         return self._report(x, y, sample_weight, teacher, student, means)

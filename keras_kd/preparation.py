@@ -153,6 +153,13 @@ def finished_student(distiller: "Distiller") -> keras.Model | None:
     return student
 
 
+def moving_variables(distiller: "Distiller") -> list[keras.Variable]:
+    """What trains, less the end of the student that an objective has put another in the place of."""
+    student, finished = distiller.student, distiller.finished_student
+    replaced = {id(variable) for variable in student.variables} - {id(variable) for variable in finished.variables}
+    return [variable for variable in distiller.trainable_variables if id(variable) not in replaced]
+
+
 def _fixed_batch(distiller: "Distiller") -> int | None:
     """The batch that a model insists on, as `keras.Input(..., batch_size=8)` makes it."""
     models = [distiller.student, *(member.model for member in distiller._teaching.source.members)]

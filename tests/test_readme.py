@@ -5,7 +5,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
+from keras_kd import objectives
 from keras_kd.export import LiteRTModel
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +42,13 @@ def test_every_picture_and_table_that_it_points_to_is_there():
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
 
-def test_its_table_beside_keras_is_the_measured_one():
-    measured = (ROOT / "benchmarks/results/against_builtin.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("table", ["against_builtin.md", "methods.md"])
+def test_its_tables_are_the_measured_ones(table):
+    measured = (ROOT / "benchmarks/results" / table).read_text(encoding="utf-8").splitlines()
     assert [line for line in measured if line.startswith("| ") and line not in README] == []
+
+
+def test_every_method_has_its_row():
+    rows = {line.split("|")[1].strip() for line in README.splitlines() if line.startswith("| ")}
+    methods = {name for name in objectives.__all__ if isinstance(getattr(objectives, name), type)}
+    assert methods - rows == {"Objective", "FromKeras", "SoftCrossEntropy"}

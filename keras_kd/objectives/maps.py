@@ -51,8 +51,8 @@ class AttentionTransfer(FeatureObjective):
 class ChannelWise(FeatureObjective):
     """Every channel of the student spreads over the places as the teacher's channel does.
 
-    See `keras_kd.losses.channel_wise`. The paper compares the feature maps before the classifier of a segmentation
-    network, at `T = 4`, or its logits; a tap at the last layer does the latter.
+    See `keras_kd.losses.channel_wise`. The paper compares, for segmentation, the feature maps before the classifier,
+    or its logit maps, a tap at the last layer, at `T = 4`.
 
     Args:
         teacher_tap: Where to listen in the teacher.

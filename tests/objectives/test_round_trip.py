@@ -83,10 +83,10 @@ def through_keras(objective):
     )
 
 
-def values(objective):
-    objective.prepare(*SIGNALS)
+def values(objective, signals=SIGNALS):
+    objective.prepare(*signals)
     context = {"temperature": 4.0, "labels": {"output_0": np.arange(5) % 3}}
-    return {name: np.asarray(value) for name, value in objective.values(*SIGNALS, **context).items()}
+    return {name: np.asarray(value) for name, value in objective.values(*signals, **context).items()}
 
 
 def test_every_objective_is_here():
@@ -173,13 +173,20 @@ def test_the_base_leaves_the_values_to_its_subclasses():
         Objective().values(*SIGNALS, temperature=1.0)
 
 
-def test_objectives_compute_in_float32_under_a_half_precision_policy():
+@pytest.mark.parametrize(("cls", "arguments"), [case for case in CASES if "FromKeras" not in case.id])
+def test_objectives_compute_in_float32_under_a_half_precision_policy(cls, arguments):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
         half = tuple(signals.mapped(lambda name, value: value.astype("float16")) for signals in SIGNALS)
-        for objective in (SoftTargets(), Hint("t", "s"), SoftCrossEntropy()):
-            objective.prepare(*half)
-            assert objective.values(*half, temperature=4.0).popitem()[1].dtype == "float32"
+        full = tuple(signals.mapped(lambda name, value: value.astype("float32")) for signals in half)
+        if isinstance(arguments.get("projector"), keras.Layer):
+            arguments = {**arguments, "projector": keras.layers.Dense(3, "tanh", dtype="float32")}
+        objective = cls(**arguments)
+        for (name, value), expected in zip(
+            values(objective, half).items(), values(objective, full).values(), strict=True
+        ):
+            assert value.dtype == "float32", name
+            np.testing.assert_allclose(value, expected, rtol=1e-6)
     finally:
         keras.config.set_dtype_policy(policy)
