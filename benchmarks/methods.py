@@ -130,8 +130,8 @@ def table(results: dict, teacher: dict) -> str:
         "student's own, half the method's times its weight. The weight is the paper's times "
         f"{', '.join(f'{factor:g}' for factor in FACTORS)}, whichever did best on 6,000 validation images with the "
         "first seed; nothing else of a method was tuned. (The budget was, on validation data: 12 epochs of 5,000 "
-        "images had left every student undertrained.) Means and standard deviations over the seeds on the 10,000 test images; "
-        "gains are paired by seed. CPU, 2 cores.",
+        "images had left every student undertrained.) Means and standard deviations over the seeds on the 10,000 test "
+        "images; gains are paired by seed. CPU, 2 cores.",
         "",
         "| method | source | looks at | weight | test accuracy | gain in points |",
         "|---|---|---|---|---|---|",

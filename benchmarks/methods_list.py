@@ -80,6 +80,7 @@ METHODS = {
     "attention_transfer": of_features(o.AttentionTransfer, "Zagoruyko 2017", LAST, "last feature map"),
     "channel_wise": of_features(o.ChannelWise, "Shu 2021", LAST, "last feature map"),
     "neuron_selectivity": of_features(o.NeuronSelectivity, "Huang 2017", LAST, "last feature map"),
+    "inter_channel_correlation": of_features(o.InterChannelCorrelation, "Liu 2021", LAST, "last feature map"),
     "flow_of_solution": of_features(
         o.FlowOfSolution, "Yim 2017", (STAGES[1:], STAGES[1:]), "two feature maps of each model"
     ),

@@ -19,7 +19,13 @@ from keras_kd.losses.logits import (
     soft_target_kl,
     standardized_soft_target_kl,
 )
-from keras_kd.losses.maps import attention_transfer, channel_wise, flow_of_solution, neuron_selectivity
+from keras_kd.losses.maps import (
+    attention_transfer,
+    channel_wise,
+    flow_of_solution,
+    inter_channel_correlation,
+    neuron_selectivity,
+)
 from keras_kd.losses.predictions import dist, multi_level
 from keras_kd.losses.relations import (
     correlation_congruence,
@@ -42,6 +48,7 @@ __all__ = [
     "hard_labels",
     "hierarchical_context",
     "hint",
+    "inter_channel_correlation",
     "jensen_shannon",
     "logits_mse",
     "multi_level",

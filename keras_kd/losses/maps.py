@@ -200,6 +200,37 @@ def neuron_selectivity(
     return _mean_kernel(teacher, teacher) + _mean_kernel(student, student) - 2 * _mean_kernel(teacher, student)
 
 
+def inter_channel_correlation(
+    teacher: Tensor, student: Tensor, *, mask: Tensor | None = None, data_format: str | None = None
+) -> Tensor:
+    r"""Squared distance between how alike the channels are in teacher and student.
+
+    `‖G(t) - G(s)‖²_F / channels`, with `G` the inner products of every two channels' maps over the places, each row
+    divided by its Euclidean norm.
+
+    Args:
+        teacher: Features of shape `(batch, ..., channels)`, any float dtype. No gradient flows to them.
+        student: Features with as many channels, on any grid, any float dtype.
+        mask: Booleans of shape `(batch, ...)`, false at places without a say. Defaults to `None`: all have one.
+        data_format: Of grids, `"channels_last"` or `"channels_first"`. Defaults to Keras's own.
+
+    Returns:
+        One value per example, shape `(batch,)`, float32. A channel of zeros is like none.
+
+    Example:
+        >>> teacher, student = [[[1.0, 0.0], [0.0, 1.0]]], [[[1.0, 1.0], [0.0, 0.0]]]   # two places, two channels
+        >>> value = inter_channel_correlation(teacher, student)   # rows (1, 0) and (0, 1) against (1, 1) / √2
+        >>> round(float(value[0]), 4)
+        0.5858
+
+    Reference:
+        Liu, Huang, Ma, Li, Liu, Wang, Wu, Chang. Exploring Inter-Channel Correlation for Diversity-preserved Knowledge
+        Distillation. ICCV 2021. arXiv:2202.03680. For segmentation the paper does the same on patches of the grid.
+    """
+    correlations = (unit(_products(f, f)) for f in as_features(teacher, student, data_format, mask))
+    return ops.mean(ops.sum(ops.square(next(correlations) - next(correlations)), axis=-1), axis=-1)
+
+
 def _mean_kernel(first, second):
     return mean_of_example(ops.square(_products(first, second)))
 

@@ -15,7 +15,13 @@ from keras_kd.objectives.logits import (
     SoftTargets,
     StandardizedSoftTargets,
 )
-from keras_kd.objectives.maps import AttentionTransfer, ChannelWise, FlowOfSolution, NeuronSelectivity
+from keras_kd.objectives.maps import (
+    AttentionTransfer,
+    ChannelWise,
+    FlowOfSolution,
+    InterChannelCorrelation,
+    NeuronSelectivity,
+)
 from keras_kd.objectives.predictions import DIST, MultiLevel
 from keras_kd.objectives.reading import as_objectives, metric_keys
 from keras_kd.objectives.relations import (
@@ -42,6 +48,7 @@ __all__ = [
     "FromKeras",
     "HardLabels",
     "Hint",
+    "InterChannelCorrelation",
     "JensenShannon",
     "LogitsMSE",
     "MultiLevel",

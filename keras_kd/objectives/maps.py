@@ -115,6 +115,37 @@ class NeuronSelectivity(FeatureObjective):
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
+class InterChannelCorrelation(FeatureObjective):
+    """The student's channels are alike where the teacher's are.
+
+    See `keras_kd.losses.inter_channel_correlation`. Grids may differ; where channels do, `"auto"` makes them agree. The
+    paper compares the last convolutional features.
+
+    Args:
+        teacher_tap: Where to listen in the teacher.
+        student_tap: Where to listen in the student.
+        projector: `"auto"`, a Keras layer, or `None`, as in `Hint`.
+        weight: Factor in the total loss. Defaults to 1. The authors' code takes 2.5 beside a student loss of weight 1.
+        name: Key among the metrics. Defaults to `"inter_channel_correlation"`.
+
+    Raises:
+        ValueError: When training begins, if the features do not fit.
+
+    Example:
+        >>> InterChannelCorrelation("conv5", "conv3").agree
+        'channels'
+
+    Reference:
+        Liu, Huang, Ma, Li, Liu, Wang, Wu, Chang. Exploring Inter-Channel Correlation for Diversity-preserved Knowledge
+        Distillation. ICCV 2021. arXiv:2202.03680.
+    """
+
+    loss = staticmethod(losses.inter_channel_correlation)
+    agree = "channels"
+    paper_weight = 2.5
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
 class FlowOfSolution(TappedObjective):
     """The student's flow from one layer to a later one is the teacher's: the inner products of their channels.
 

@@ -52,6 +52,7 @@ METHODS = {
     "AttentionTransfer": lambda: o.AttentionTransfer(*LAST),
     "ChannelWise": lambda: o.ChannelWise(*LAST),
     "NeuronSelectivity": lambda: o.NeuronSelectivity(*LAST),
+    "InterChannelCorrelation": lambda: o.InterChannelCorrelation(*LAST),
     "FlowOfSolution": lambda: o.FlowOfSolution(*ENDS),
     "ActivationBoundary": lambda: o.ActivationBoundary(*PRE, weight=0.003),
     "VariationalInformation": lambda: o.VariationalInformation(*LAST, weight=1e-3),

@@ -45,6 +45,7 @@ PLAIN = {
     "ChannelWise": (o.ChannelWise, {}, f.channel_wise, False),
     "ChannelWise, T": (o.ChannelWise, {"temperature": 4.0}, f.channel_wise, False),
     "NeuronSelectivity": (o.NeuronSelectivity, {}, f.neuron_selectivity, True),
+    "InterChannelCorrelation": (o.InterChannelCorrelation, {}, f.inter_channel_correlation, False),
     "ActivationBoundary": (o.ActivationBoundary, {}, f.activation_boundary, False),
     "ActivationBoundary, margin": (o.ActivationBoundary, {"margin": 0.5}, f.activation_boundary, False),
     "SimilarityPreserving": (o.SimilarityPreserving, {}, r.similarity_preserving, True),

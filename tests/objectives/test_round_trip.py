@@ -44,6 +44,7 @@ MADE = {
     "CurriculumTemperature": [(o.CurriculumTemperature, {"low": 2.0, "high": 5.0, "reversal": 0.5})],
     "AttentionTransfer": [(o.AttentionTransfer, FEATURES), (o.AttentionTransfer, {**MAP, "p": 1.0, "weight": 2.0})],
     "ChannelWise": [(o.ChannelWise, MAP), (o.ChannelWise, {**FEATURES, "temperature": 4.0, "name": "channels"})],
+    "InterChannelCorrelation": [(o.InterChannelCorrelation, MAP), (o.InterChannelCorrelation, FEATURES)],
     "NeuronSelectivity": [(o.NeuronSelectivity, MAP)],
     "FlowOfSolution": [(o.FlowOfSolution, TWO_MAPS), (o.FlowOfSolution, {**TWO_MAPS, "weight": 0.1})],
     "ActivationBoundary": [(o.ActivationBoundary, {**MAP, "margin": 0.5})],

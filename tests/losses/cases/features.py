@@ -127,6 +127,16 @@ def neuron_selectivity(teacher, student):
     return np.sum((means[0] - means[1]) ** 2)
 
 
+@by_example
+def inter_channel_correlation(teacher, student):
+    correlations = []
+    for feature in (teacher, student):
+        maps = rows_of_channels(feature)
+        rows = np.array([[np.dot(one, other) for other in maps] for one in maps])
+        correlations.append([row / np.linalg.norm(row) for row in rows])
+    return np.sum(np.subtract(*correlations) ** 2) / len(correlations[0])
+
+
 def with_itself_rectified(function, teacher, student, **arguments):
     """Pairs of two different features, exact in float16."""
     return function((teacher, abs(teacher)), (student, abs(student)), **arguments)
@@ -170,6 +180,9 @@ FEATURES = {
     ),
     "hierarchical_context": feature_case(losses.hierarchical_context, hierarchical_context, shape=(4, 5, 3, 2)),
     "hint": feature_case(losses.hint, hint, large=1e4),
+    "inter_channel_correlation": feature_case(
+        losses.inter_channel_correlation, inter_channel_correlation, teacher_shape=(4, 3, 4, 3), large=1e3, masked=True
+    ),
     "neuron_selectivity": feature_case(
         losses.neuron_selectivity, neuron_selectivity, teacher_shape=(4, 2, 3, 5), large=1e4, masked=True
     ),
