@@ -95,9 +95,12 @@ class Review(TappedObjective):
 
 
 def _resized(feature, shape):
-    if feature.shape[1:3] == shape[1:3]:
-        return feature
-    return ops.image.resize(feature, tuple(shape[1:3]), interpolation="nearest", data_format="channels_last")
+    """To the nearest place. By index, since XLA has no gradient of `ops.image.resize` with that interpolation."""
+    for axis in (1, 2):
+        here, there = feature.shape[axis], shape[axis]
+        if here != there:
+            feature = ops.take(feature, [place * here // there for place in range(there)], axis=axis)
+    return feature
 
 
 def _convolution(width: int, kernel: int, **kwargs) -> keras.Layer:
