@@ -58,13 +58,28 @@ def rest_of(model: keras.Model, text: str, owner: str) -> keras.Model:
     """
     tensor = tensor_at(model, text, owner)
     structure: Any = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    try:
-        return keras.Model(tensor, structure, name=f"{model.name}_after_{text.replace(':', '_')}")
-    except ValueError as error:
+    if not _all_comes_from(tensor, keras.tree.flatten(structure)):
         raise ValueError(
             f"{owner}: the outputs of `{model.name}` depend on more than '{text}'. Tap a layer that everything passes "
             "through."
-        ) from error
+        )
+    return keras.Model(tensor, structure, name=f"{model.name}_after_{text.replace(':', '_')}")
+
+
+def _all_comes_from(source: keras.KerasTensor, tensors: list[keras.KerasTensor]) -> bool:
+    # Keras 3.12 makes a model of it all the same, and fails when that is called.
+    waiting, seen = list(tensors), {id(source)}
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        operation, node, _ = tensor._keras_history
+        before = operation._inbound_nodes[node].input_tensors
+        if not before:
+            return False
+        waiting += before
+    return True
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")

@@ -7,6 +7,7 @@ user's own.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -89,6 +90,15 @@ def in_float32(student_shape: Shape, layers: Sequence[keras.Layer], name: str = 
     # Else Keras warns that the mask is lost, where it is used or passed on.
     chain.supports_masking = all(layer.supports_masking for layer in layers)
     return chain
+
+
+def projected(projector: keras.Layer, feature: Any, training: bool = False) -> Any:
+    """Calls a projector on a feature of any precision, with the feature's mask, which Keras 3.12 loses in a cast."""
+    mask = getattr(feature, "_keras_mask", None)
+    feature = keras.ops.cast(keras.ops.convert_to_tensor(feature), "float32")
+    if mask is not None:
+        feature._keras_mask = mask
+    return projector(feature, training=training)
 
 
 def _shape(student: Shape, teacher: Shape) -> list[keras.Layer]:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_kd.projectors import in_float32, projector_for
+from keras_kd.projectors import in_float32, projected, projector_for
 from tests.test_projectors import feature_of, names
 
 
@@ -16,7 +16,8 @@ def test_a_sequence_before_a_vector_is_averaged_over_what_its_mask_keeps(dtype, 
     assert words.dtype == dtype
     values = words.numpy().astype("float32")
     expected = np.stack([values[0, :2].mean(0), values[1, :3].mean(0)])
-    np.testing.assert_allclose(projector_for((None, 4, 3), (None, 3), "`Hint`")(words), expected, rtol=1e-5)
+    average = projector_for((None, 4, 3), (None, 3), "`Hint`")
+    np.testing.assert_allclose(projected(average, words), expected, rtol=1e-5)
     assert [str(warning.message) for warning in recwarn if "mask" in str(warning.message)] == []
 
 

@@ -6,7 +6,7 @@ import keras
 
 from keras_kd import losses
 from keras_kd.objectives.tapped import FeatureObjective, TappedObjective
-from keras_kd.projectors import projector_for
+from keras_kd.projectors import projected, projector_for
 from keras_kd.scalars import checked_number
 from keras_kd.weighing import mask_of
 
@@ -206,7 +206,7 @@ class FlowOfSolution(TappedObjective):
     def compare(self, *features, training):
         teacher, student = features[:2], features[2:]
         fitted = [
-            feature if projector is None else projector(feature, training=training)
+            feature if projector is None else projected(projector, feature, training)
             for projector, feature in zip(self.projectors, student, strict=True)
         ]
         one_grid = len({tuple(feature.shape[1:-1]) for feature in (*teacher, *fitted)}) == 1

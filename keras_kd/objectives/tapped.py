@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_kd.losses.tensors import channels_last
 from keras_kd.objectives.base import Objective
-from keras_kd.projectors import in_float32, projector_for
+from keras_kd.projectors import in_float32, projected, projector_for
 from keras_kd.taps import Tap
 from keras_kd.weighing import mask_of
 
@@ -164,7 +164,7 @@ class FeatureObjective(TappedObjective):
         mask = mask_of(student)
         if self.projector is not None:
             places = student.shape[1:-1]
-            student = self.projector(student, training=training)
+            student = projected(self.projector, student, training)
             mask = mask if tuple(places) == tuple(student.shape[1:-1]) else None  # it speaks of places that are gone
         return self.distance(teacher, student, mask)
 
