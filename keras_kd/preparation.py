@@ -138,19 +138,16 @@ def _symbol(name: str, tensor: tf.Tensor) -> keras.KerasTensor:
 
 
 def finished_student(distiller: "Distiller") -> keras.Model | None:
-    """What the objectives make of the student for evaluation and export; `None` where, or as long as, it is as it was.
+    """What an objective makes of the student for evaluation and export; `None` where, or as long as, it is as it was.
 
     Raises:
         ValueError: If the student or the teacher cannot be cut where an objective joins them.
     """
-    finishing = [objective for objective in distiller.objectives if objective.finishes_student]
+    finishing = [objective for objective in distiller.objectives if objective.finishes_student and objective.built]
     source = distiller._teaching.source
-    if not finishing or source is None or not all(objective.built for objective in finishing):
+    if not finishing or source is None:
         return None
-    student = distiller.student
-    for objective in finishing:
-        student = objective.finished(student, source.members[0].model)
-    return student
+    return finishing[0].finished(distiller.student, source.members[0].model)
 
 
 def moving_variables(distiller: "Distiller") -> list[keras.Variable]:

@@ -23,7 +23,7 @@ def as_objectives(objectives: Any) -> list[Objective]:
         A list of at least one objective.
 
     Raises:
-        ValueError: If one is none of these, or the list is empty.
+        ValueError: If one is none of these, the list is empty, or two of them finish the student.
 
     Example:
         >>> [objective.name for objective in as_objectives(None)]
@@ -42,6 +42,11 @@ def as_objectives(objectives: Any) -> list[Objective]:
     if taken:
         raise ValueError(
             f"`Distiller`: {taken} are metrics of the distiller itself. Give the objective another `name`."
+        )
+    finishing = [objective.name for objective in objectives if objective.finishes_student]
+    if len(finishing) > 1:
+        raise ValueError(
+            f"`Distiller`: one objective at most may put an end of its own to the student. Received: {finishing}."
         )
     return objectives
 

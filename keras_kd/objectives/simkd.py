@@ -14,9 +14,9 @@ class SimKD(FeatureObjective):
     """The student learns the teacher's last feature, and is finished with the teacher's classifier.
 
     `losses.hint` between the teacher's feature and the projected student feature. What is evaluated and exported is
-    `distiller.finished_student`: the student up to its tap, the projector, and a frozen copy of all that the teacher
-    does after its tap. The paper taps the last convolutional features, before the pooling, and trains with this loss
-    alone: `Distiller(..., alpha=0)`.
+    `distiller.finished_student`: the student up to its tap, the projector, and the teacher's own layers after its tap,
+    which only rest. The paper taps the last convolutional features, before the pooling, and trains with this loss
+    alone: `Distiller(..., alpha=0)`. The projector is exported too, and may outweigh the student: mind `reduction`.
 
     Args:
         teacher_tap: Where to listen in the teacher, a Functional or Sequential model, as in `"pool:input"`.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_kd.objectives import FromKeras, Hint, SoftTargets, as_objectives, metric_keys
+from keras_kd.objectives import FromKeras, Hint, SimKD, SoftTargets, as_objectives, metric_keys
 
 
 def test_none_is_soft_targets_at_the_temperature_of_the_distiller():
@@ -39,6 +39,12 @@ def test_the_names_of_the_distiller_are_taken(name):
     text = f"`Distiller`: ['{name}'] are metrics of the distiller itself. Give the objective another `name`."
     with pytest.raises(ValueError, match=re.escape(text)):
         as_objectives([SoftTargets(), Hint("t", "s", name=name)])
+
+
+def test_only_one_may_finish_the_student():
+    text = "`Distiller`: one objective at most may put an end of its own to the student. Received: ['sim_kd', 'other']."
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        as_objectives([SimKD("t", "s"), SoftTargets(), SimKD("t", "s", name="other")])
 
 
 @pytest.mark.parametrize(
