@@ -118,6 +118,17 @@ def chosen_runs(key: str, method: Method, teacher: keras.Model, splits) -> tuple
     return best, [run(key, method, best, seed, teacher, splits) for seed in SEEDS]
 
 
+def exported_weights(method: Method, teacher: keras.Model, splits) -> int:
+    """How many weights the student that is exported has."""
+    student, objective = build_student(), method.make(1.0)
+    if not objective.finishes_student:
+        return student.count_params()
+    distiller = kd.Distiller(student, teacher, objective, alpha=0.0)
+    distiller.compile("sgd")
+    distiller.train_on_batch(splits["train"][0][:BATCH])
+    return distiller.finished_student.count_params()
+
+
 def table(results: dict, teacher: dict) -> str:
     """The results as Markdown."""
     alone = results["alone"]["test"]
@@ -133,19 +144,23 @@ def table(results: dict, teacher: dict) -> str:
         "images had left every student undertrained.) Means and standard deviations over the seeds on the 10,000 test "
         "images; gains are paired by seed. CPU, 2 cores.",
         "",
-        "| method | source | looks at | weight | test accuracy | gain in points |",
-        "|---|---|---|---|---|---|",
+        "| method | source | looks at | its weight | exported weights | test accuracy | gain in points |",
+        "|---|---|---|---|---|---|---|",
     ]
     for key, result in results.items():
         method = METHODS[key]
         gains = [100 * (after - before) for after, before in zip(result["test"], alone, strict=True)]
-        weight = f"{result['factor'] * method.weight:.2g}" if key != "alone" else ""
+        weight = _rounded(result["factor"] * method.weight) if key != "alone" else ""
         lines.append(
-            f"| {method.title} | {method.source} | {method.needs} | {weight} | "
+            f"| {method.title} | {method.source} | {method.needs} | {weight} | {result['weights']:,} | "
             f"{_spread([100 * value for value in result['test']])} % | "
             f"{_spread(gains, sign='+') if key != 'alone' else ''} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _rounded(weight: float) -> str:
+    return f"{float(f'{weight:.2g}'):g}"
 
 
 def _spread(values: list[float], sign: str = "") -> str:
@@ -184,6 +199,7 @@ def main(keys: list[str]) -> None:
         factor, runs = chosen_runs(key, METHODS[key], teacher, splits)
         results[key] = {
             "factor": factor,
+            "weights": exported_weights(METHODS[key], teacher, splits),
             "test": [figures["test"] for figures in runs],
             "validation": [figures["validation"] for figures in runs],
             "agreement": [figures["test_agreement"] for figures in runs],

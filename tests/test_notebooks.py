@@ -84,6 +84,12 @@ def test_no_outputs_are_stored(notebook):
     assert {cell.execution_count for cell in code} == {None}
 
 
+def test_every_file_that_it_points_to_is_there(notebook):
+    text = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    linked = re.findall(r"\]\(((?!https?:)[^)]+)\)", text)
+    assert [path for path in linked if not (FOLDER / path).exists()] == []
+
+
 def test_first_cell_opens_this_notebook_in_colab_and_second_installs_the_package(name, notebook):
     assert "colab-badge.svg" in notebook.cells[0].source
     assert f"/blob/main/notebooks/{name}.ipynb)" in notebook.cells[0].source
