@@ -183,7 +183,7 @@ def test_two_schedules_at_once_and_beside_a_learning_rate():
 @pytest.mark.parametrize("target", ["beta", "loss", "hint"])
 def test_a_schedule_of_what_does_not_exist_is_refused(target):
     distiller = compiled_distiller(mlp(), mlp(8))
-    text = rf"`target` must be 'alpha', 'temperature' or one of the objectives \['soft_targets'\]. Received: .*{target}"
+    text = rf"`target` must be 'alpha', 'temperature', one of the objectives \['soft_targets'\], or a .*'{target}'\."
     with pytest.raises(ValueError, match=text):
         distiller.fit(X, Y, callbacks=[kd.schedules.Constant(target, 1.0)], verbose=0)
 
