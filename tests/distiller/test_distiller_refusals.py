@@ -187,3 +187,12 @@ def test_a_refused_fit_may_be_repaired():
     np.testing.assert_allclose(
         repaired["loss"], expected.fit(X, Y, shuffle=False, verbose=0).history["loss"], rtol=1e-6
     )
+
+
+def test_an_objective_that_reads_the_labels_is_refused_without_them():
+    distiller = compiled_distiller(mlp(), mlp(8), [kd.objectives.SoftTargets(), kd.objectives.DecoupledKD()], alpha=0.0)
+    text = (
+        r"^`Distiller`: the objectives \['decoupled_kd'\] compare with the labels\. Received data without\. Give `y`\.$"
+    )
+    with pytest.raises(ValueError, match=text):
+        distiller.fit(X, verbose=0)
