@@ -93,8 +93,8 @@ class ProbabilisticTransfer(FeatureObjective):
         teacher_tap: Where to listen in the teacher.
         student_tap: Where to listen in the student.
         projector: `"auto"` and `None` are none; or a Keras layer.
-        weight: Factor in the total loss. Defaults to 1. The paper sums over a batch of 128: a weight of 128 on the
-            mean.
+        weight: Factor in the total loss. Defaults to 1. The paper sums over the batch, which makes it the batch size
+            on the mean; `paper_weight` is that of a batch of 128.
         name: Key among the metrics. Defaults to `"probabilistic_transfer"`.
 
     Example:
@@ -124,8 +124,8 @@ class CorrelationCongruence(FeatureObjective):
         gamma: Of the kernel, `> 0`. Defaults to 0.4.
         order: Of its Taylor series, `>= 1`. Defaults to 2.
         projector: `"auto"` and `None` are none; or a Keras layer.
-        weight: Factor in the total loss. Defaults to 1. The paper's is 0.003 on the sum over a batch, of a few
-            hundred on the mean over its pairs.
+        weight: Factor in the total loss. Defaults to 1. `paper_weight` is 100: a starting point of ours, not a figure
+            of the paper.
         name: Key among the metrics. Defaults to `"correlation_congruence"`.
 
     Raises:
