@@ -1,10 +1,41 @@
 """Data to distil on: an embedded set, TFDS sets, image folders, and the pipeline that feeds them to `fit`."""
 
-from keras_kd.data.augmentations import random_shift
+from keras_kd.data.audio_augmentations import random_gain, random_noise, random_time_shift, spec_augment
+from keras_kd.data.augmentations import Augmentation, MixingAugmentation, compose
 from keras_kd.data.digits import digits
+from keras_kd.data.image_augmentations import (
+    random_colour,
+    random_crop,
+    random_cutout,
+    random_flip,
+    random_rotation,
+    random_shift,
+)
 from keras_kd.data.inputs import input_transform
 from keras_kd.data.loading import load
+from keras_kd.data.mixing import cutmix, mixup
 from keras_kd.data.pipeline import pipeline
 from keras_kd.data.source import Source
 
-__all__ = ["Source", "digits", "input_transform", "load", "pipeline", "random_shift"]
+__all__ = [
+    "Augmentation",
+    "MixingAugmentation",
+    "Source",
+    "compose",
+    "cutmix",
+    "digits",
+    "input_transform",
+    "load",
+    "mixup",
+    "pipeline",
+    "random_colour",
+    "random_crop",
+    "random_cutout",
+    "random_flip",
+    "random_gain",
+    "random_noise",
+    "random_rotation",
+    "random_shift",
+    "random_time_shift",
+    "spec_augment",
+]

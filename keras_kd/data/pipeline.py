@@ -1,6 +1,7 @@
 """The input pipeline: transform, cache, shuffle, augment, batch, prefetch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -29,7 +30,7 @@ def pipeline(
         training: whether to shuffle and augment. Without it the order is that of `dataset`.
         transform: `x -> x`, run once per example and then cached in memory; see `input_transform`.
         augment: `(x, seed) -> x`, run on each example in each epoch with a new seed of shape `(2,)`, in training only;
-            see `random_shift`.
+            see `random_shift`, and `compose` for several. `mixup` and `cutmix` mix labels too.
         seed: what the order and the augmentation are drawn from.
 
     Returns:
@@ -55,8 +56,22 @@ def pipeline(
         dataset = dataset.shuffle(dataset.cardinality(), seed=seed, reshuffle_each_iteration=True)
         if augment is not None:
             seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2, drop_remainder=True)
-            dataset = _map_x(dataset, augment, seeds)
+            mixes = getattr(augment, "mixes", False)
+            dataset = _mixed(dataset, augment, seeds, seed) if mixes else _map_x(dataset, augment, seeds)
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _mixed(dataset: tf.data.Dataset, augment: Any, seeds: tf.data.Dataset, seed: int) -> tf.data.Dataset:
+    """Mixes each example, and its label where there is one, with another that is drawn for it."""
+    partners = dataset.shuffle(dataset.cardinality(), seed=seed + 1, reshuffle_each_iteration=True)
+
+    def mix(element, partner, seed):
+        if not isinstance(element, tuple):
+            return augment(element, seed, partner)
+        (x, y, *rest), (partner_x, partner_y, *_) = element, partner
+        return augment(x, seed, partner_x), augment.mix_labels(y, seed, partner_y), *rest
+
+    return tf.data.Dataset.zip((dataset, partners, seeds)).map(mix, tf.data.AUTOTUNE)
 
 
 def _map_x(dataset: tf.data.Dataset, function: Callable[..., tf.Tensor], *drawn: tf.data.Dataset) -> tf.data.Dataset:
