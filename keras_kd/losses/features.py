@@ -12,6 +12,7 @@ from keras_kd.losses.tensors import (
     axes_of_example,
     channels_last,
     fill_masked,
+    mean,
     mean_of_example,
     norm,
     sum_of_example,
@@ -44,7 +45,7 @@ def hint(teacher: Tensor, student: Tensor, *, data_format: str | None = None) ->
         train with, and does not grow with the width of the layer.
     """
     teacher, student = as_features(teacher, student, data_format)
-    return ops.mean(ops.square(teacher - student), axis=-1)
+    return mean(ops.square(teacher - student))
 
 
 def activation_boundary(

@@ -72,7 +72,13 @@ def sum_of_example(values):
 
 def mean_of_example(values):
     """`(batch, ...)` -> `(batch,)`."""
-    return ops.mean(values, axis=axes_of_example(values))
+    return mean(values, axes_of_example(values))
+
+
+def mean(values, axes=(-1,)):
+    """Sum over the number, and not `ops.mean`, whose gradient is divided at every value anew."""
+    sizes = ops.shape(values)
+    return ops.sum(values, axis=axes) / ops.cast(math.prod(sizes[axis] for axis in axes), "float32")
 
 
 def ratio(values, by):
