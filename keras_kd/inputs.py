@@ -31,13 +31,15 @@ class InputSelection:
     def __call__(self, x: Any, model: keras.Layer) -> Any:
         """Returns the part of `x` that is meant for the model.
 
-        One key alone is handed over bare, unless the model's own inputs are a dict or a list.
+        One key alone is handed over bare, unless the model's own inputs are a dict or a list. Without keys, so is what
+        a dict of one holds, to a model known to take a single tensor.
 
         Raises:
             ValueError: If `x` has no such key or position.
         """
         if self.keys is None:
-            return x
+            alone = isinstance(x, Mapping) and len(x) == 1 and _takes_one_tensor(model)
+            return next(iter(x.values())) if alone else x
         available = list(x) if isinstance(x, Mapping) else list(range(len(x))) if isinstance(x, list | tuple) else []
         missing = [key for key in self.keys if key not in available]
         if missing:
@@ -53,10 +55,18 @@ class InputSelection:
         return [x[key] for key in self.keys]
 
 
+def _takes_one_tensor(model: keras.Layer) -> bool:
+    structure = _input_structure(model)
+    return structure is not None and not isinstance(structure, dict | list | tuple)
+
+
 def _input_structure(model: keras.Layer) -> Any:
     """The structure a model takes its inputs in, as far as it is known."""
     try:
         return model.input
-    except (AttributeError, ValueError):  # subclassed, or a Sequential not built yet
+    except (AttributeError, ValueError):  # a Sequential, or subclassed
+        inputs = getattr(model, "inputs", None) if isinstance(model, keras.Sequential) else None
+        if inputs:
+            return inputs[0]
         shapes = (model.get_build_config() or {}).get("input_shape")
         return shapes if isinstance(shapes, dict) else None

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_kd.foreign import ForeignLayer, as_layer
 from keras_kd.inputs import InputSelection
 from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
@@ -19,7 +21,11 @@ class Teacher:
     (BatchNorm statistics, seeds, losses) sticks. Its `trainable` flags are not touched.
 
     Args:
-        model: A `keras.Model`, or any layer that takes a batch and gives class scores.
+        model: A `keras.Model`, or any layer that takes a batch and gives class scores. Or the path of a SavedModel
+            directory (its endpoint `serve`, else `serving_default`), of a `.keras` file (loaded in safe mode) or of a
+            `.tflite` file. Or a function `f(x) -> scores` of NumPy arrays, such as a call to an ONNX session or to an
+            API, whose answer is an array, or a list or dict of arrays; it is asked about a made-up batch first, to
+            learn their shapes. Only Keras models have layers to tap.
         inputs: Keys of a dict `x` (positions of a tuple) that the teacher sees. Defaults to all.
         preprocess: A function of the selected inputs, applied before the model, as in
             `keras.applications.resnet50.preprocess_input`. Defaults to none.
@@ -39,21 +45,20 @@ class Teacher:
 
     def __init__(
         self,
-        model: keras.Layer,
+        model: keras.Layer | str | PathLike | Callable[[Any], Any],
         *,
         inputs: Sequence[str] | Sequence[int] | None = None,
         preprocess: Callable[[Any], Any] | None = None,
         outputs: str = "logits",
     ):
-        if not isinstance(model, keras.Layer):
-            raise ValueError(f"`Teacher`: `model` must be a Keras model. Received: {model!r}.")
+        layer = as_layer(model)
         if outputs not in ("logits", "probabilities"):
             raise ValueError(
                 f"`Teacher`: `outputs` must be 'logits' or 'probabilities'. Received: outputs={outputs!r}."
             )
         if preprocess is not None and not callable(preprocess):
             raise ValueError(f"`Teacher`: `preprocess` must be a function of the inputs. Received: {preprocess!r}.")
-        self.model = model
+        self.model = layer
         self.outputs = outputs
         self.preprocess = preprocess
         self._select = InputSelection(inputs, "`Teacher`: `inputs`")
@@ -87,7 +92,15 @@ class Teacher:
 
         Returns:
             The teacher's signals; their outputs are logits.
+
+        Raises:
+            ValueError: If there are taps of a teacher that is no Keras model.
         """
+        if taps and isinstance(self.model, ForeignLayer):
+            raise ValueError(
+                f"`Teacher`: `{self.name}` is no Keras model and has no layers to tap. Received: taps {list(taps)}. "
+                "Give the Keras model, or objectives that compare outputs alone."
+            )
         with keras.StatelessScope():
             said = forward(self.model, self.inputs_for(x), taps, training=False)
         if self.outputs == "logits":
@@ -107,7 +120,7 @@ class Ensemble:
     `p = Σ_i w_i softmax(z_i / T)`, averaged at the temperature of whoever asks.
 
     Args:
-        teachers: Models or `Teacher`s with the same classes.
+        teachers: `Teacher`s, or models as `Teacher` takes them, with the same classes.
         weights: One weight `>= 0` each; divided by their sum. Defaults to equal weights.
 
     Raises:
@@ -122,7 +135,7 @@ class Ensemble:
         Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. 2015. arXiv:1503.02531.
     """
 
-    def __init__(self, teachers: Sequence["keras.Layer | Teacher"], weights: Sequence[float] | None = None):
+    def __init__(self, teachers: Sequence[Any], weights: Sequence[float] | None = None):
         if not teachers:
             raise ValueError("`Ensemble`: `teachers` must hold at least one teacher. Received none.")
         self.members = [teacher if isinstance(teacher, Teacher) else Teacher(teacher) for teacher in teachers]
@@ -161,15 +174,15 @@ def as_teacher(teacher: Any) -> Teacher | Ensemble | None:
     """Reads what a user may hand over as a teacher.
 
     Raises:
-        ValueError: If it is no model, list of models, `Teacher`, `Ensemble` or `None`.
+        ValueError: If it is no model as `Teacher` takes it, list of models, `Teacher`, `Ensemble` or `None`.
     """
     if teacher is None or isinstance(teacher, Teacher | Ensemble):
         return teacher
     if isinstance(teacher, list | tuple):
         return Ensemble(teacher)
-    if isinstance(teacher, keras.Layer):
+    if isinstance(teacher, str | PathLike) or callable(teacher):  # Keras layers are callable
         return Teacher(teacher)
     raise ValueError(
-        "`Distiller`: `teacher` must be a Keras model, a list of models, a `keras_kd.Teacher`, a "
-        f"`keras_kd.Ensemble`, or None. Received: {teacher!r}."
+        "`Distiller`: `teacher` must be a Keras model, the path of a saved one, a function of NumPy arrays, a list of "
+        f"these, a `keras_kd.Teacher`, a `keras_kd.Ensemble`, or None. Received: {teacher!r}."
     )

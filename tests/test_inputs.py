@@ -34,6 +34,34 @@ def test_without_keys_x_passes_as_it_is(x):
     assert select(None, x, Subclassed()) is x
 
 
+def sequential():
+    return keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+
+
+@pytest.mark.parametrize("make", [sequential, lambda: functional("image")])
+def test_without_keys_a_model_of_one_tensor_takes_what_a_dict_of_one_holds(make):
+    model = make()
+    selected = select(None, {"picture": IMAGE}, model)
+    assert selected is IMAGE
+    np.testing.assert_array_equal(model(selected), model(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("make", "x"),
+    [
+        (lambda: functional({"image": "image"}), {"image": IMAGE}),
+        (lambda: functional(["image"]), {"image": IMAGE}),
+        (lambda: functional("image"), KEYED),
+        (lambda: functional("image"), [IMAGE]),
+        (lambda: keras.Sequential([layers.Dense(2)]), {"image": IMAGE}),
+        (Subclassed, {"image": IMAGE}),
+    ],
+    ids=["dict model", "list model", "several keys", "a list", "not built", "subclassed"],
+)
+def test_without_keys_all_else_passes_as_it_is(make, x):
+    assert select(None, x, make()) is x
+
+
 @pytest.mark.parametrize(
     ("keys", "structure", "expected"),
     [

@@ -164,7 +164,11 @@ def test_as_teacher_reads_what_a_user_hands_over():
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda: Teacher("model.keras"), "`Teacher`: `model` must be a Keras model. Received: 'model.keras'."),
+        (
+            lambda: Teacher(3),
+            "`Teacher`: `model` must be a Keras model, the path of a SavedModel directory, of a `.keras` or of a "
+            "`.tflite` file, or a function of NumPy arrays. Received: 3.",
+        ),
         (
             lambda: Teacher(linear(), outputs="softmax"),
             "`Teacher`: `outputs` must be 'logits' or 'probabilities'. Received: outputs='softmax'.",
@@ -176,8 +180,8 @@ def test_as_teacher_reads_what_a_user_hands_over():
         (lambda: Ensemble([]), "`Ensemble`: `teachers` must hold at least one teacher. Received none."),
         (
             lambda: as_teacher(3),
-            "`Distiller`: `teacher` must be a Keras model, a list of models, a `keras_kd.Teacher`, a "
-            "`keras_kd.Ensemble`, or None. Received: 3.",
+            "`Distiller`: `teacher` must be a Keras model, the path of a saved one, a function of NumPy arrays, a list "
+            "of these, a `keras_kd.Teacher`, a `keras_kd.Ensemble`, or None. Received: 3.",
         ),
     ],
 )

@@ -6,10 +6,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_kd.export.examples import BATCH_SIZE, named_inputs
+from keras_kd.export.examples import named_inputs
 from keras_kd.export.serving import trace
+from keras_kd.litert import LiteRTFile
 
 
 class LiteRTModel:
@@ -41,26 +41,13 @@ class LiteRTModel:
     """
 
     def __init__(self, path: str | PathLike, student: keras.Model | None = None) -> None:
-        from ai_edge_litert.interpreter import Interpreter  # slow to import, and only needed here
-
-        try:
-            self._runner = Interpreter(model_path=fspath(path)).get_signature_runner()
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"`LiteRTModel`: `path` must be a TFLite file with one signature that LiteRT can load with its "
-                f"built-in operators. Received: {fspath(path)} ({error})."
-            ) from error
-        self._inputs = self._runner.get_input_details()
+        self._file = LiteRTFile(path, "`LiteRTModel`: `path`")
         self._structure = None
-        outputs = self._runner.get_output_details()
-        specs = {
-            name: tf.TensorSpec(
-                [None if size < 0 else size for size in details["shape_signature"]], details["dtype"], name
-            )
-            for name, details in self._inputs.items()
-        }
+        self.batch_size = self._file.batch_size
+        specs = self._file.specs
         if student is not None:
             serving = trace(student)
+            outputs = self._file.output_names
             if set(serving.input_names) != set(specs) or set(serving.output_names) != set(outputs):
                 raise ValueError(
                     f"`LiteRTModel`: `student` must have the file's inputs {sorted(specs)} and outputs "
@@ -70,7 +57,6 @@ class LiteRTModel:
             self._structure = serving.outputs
             specs = {name: specs[name] for name in serving.input_names}
         self._specs = list(specs.values())
-        self.batch_size: int | None = self._specs[0].shape[0]
 
     def __call__(self, x: Any) -> Any:
         """Return the outputs for a batch of any size.
@@ -85,7 +71,7 @@ class LiteRTModel:
         if len(self._specs) > 1 and self._structure is None and not isinstance(x, dict):
             raise ValueError(
                 "`LiteRTModel`: `x` must be a dictionary by input name, as a file does not keep the order of its "
-                f"inputs; or give `student`. Received: {type(x).__name__} for {sorted(self._inputs)}."
+                f"inputs; or give `student`. Received: {type(x).__name__} for {sorted(self._file.specs)}."
             )
         named = self.run(named_inputs(x, self._specs))
         if self._structure is not None:
@@ -101,16 +87,7 @@ class LiteRTModel:
         Returns:
             Dictionary from output name to array.
         """
-        step = self.batch_size or BATCH_SIZE
-        total = len(next(iter(named.values())))
-        parts = []
-        for start in range(0, total, step):
-            window = {name: array[start : start + step] for name, array in named.items()}
-            size = len(next(iter(window.values())))
-            if self.batch_size is not None and size < step:
-                window = {name: np.resize(array, (step, *array.shape[1:])) for name, array in window.items()}
-            parts.append({name: output[:size] for name, output in self._runner(**window).items()})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return self._file.run(named)
 
 
 def host_latencies(path: str | PathLike, named: dict[str, np.ndarray], runs: int = 50) -> np.ndarray:

@@ -27,9 +27,17 @@ CONSTRUCTION = {
     "student is a layer": (lambda: kd.Distiller(layers.Dense(3), mlp()), "`student` must be a `keras.Model`"),
     "teacher is a string": (
         lambda: kd.Distiller(mlp(), "teacher.keras"),
-        "`teacher` must be a Keras model, a list of models.*Received: 'teacher.keras'",
+        "^`Teacher`: `model`: there is no file or directory 'teacher.keras'.$",
     ),
-    "a member is no model": (lambda: kd.Distiller(mlp(), [mlp(8), 3]), "`model` must be a Keras model. Received: 3"),
+    "teacher is a number": (
+        lambda: kd.Distiller(mlp(), 3),
+        "^`Distiller`: `teacher` must be a Keras model, the path of a saved one, a function of NumPy arrays, a list of "
+        "these, a `keras_kd.Teacher`, a `keras_kd.Ensemble`, or None. Received: 3.$",
+    ),
+    "a member is no model": (
+        lambda: kd.Distiller(mlp(), [mlp(8), 3]),
+        "^`Teacher`: `model` must be a Keras model, the path of a SavedModel directory, .*. Received: 3.$",
+    ),
     "no members": (lambda: kd.Distiller(mlp(), []), "`Ensemble`: `teachers` must hold at least one teacher"),
     "alpha above one": (
         lambda: kd.Distiller(mlp(), mlp(8), alpha=1.5),
@@ -108,7 +116,7 @@ def test_assigning_no_teacher_keeps_the_old_one():
     teacher = mlp(8)
     distiller = kd.Distiller(mlp(), teacher)
     with pytest.raises(ValueError, match="`teacher` must be a Keras model"):
-        distiller.teacher = "teacher.keras"
+        distiller.teacher = 3
     assert distiller.teacher is teacher
 
 
