@@ -9,19 +9,21 @@ import tensorflow as tf
 
 from keras_kd import preparation
 from keras_kd.batches import spec_of
+from keras_kd.finite import finite
 from keras_kd.inputs import InputSelection
 from keras_kd.objectives import Objective, as_objectives, metric_keys
-from keras_kd.scalars import MovableScalar, as_float
-from keras_kd.seeds import load_seeds, save_seeds
+from keras_kd.replay import WithSignals, heard, inputs_of
+from keras_kd.saving import SavesTheStudent
+from keras_kd.scalars import MovableScalar
 from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
 from keras_kd.teacher_metrics import TEACHER_METRICS, update_teacher_metrics
-from keras_kd.teachers import Ensemble, Teacher, as_teacher
+from keras_kd.teachers import as_teacher
 from keras_kd.weighing import Weighing
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(keras.Model):
+class Distiller(SavesTheStudent, keras.Model):
     """Trains a student to do what a frozen teacher does.
 
     `total = alpha · student_loss + (1 - alpha) · Σ_i weight_i · objective_i + the student's own regularisation`
@@ -40,8 +42,10 @@ class Distiller(keras.Model):
 
     Args:
         student: A `keras.Model` that gives logits: Sequential, Functional or subclassed, built or not.
-        teacher: A Keras model that gives logits, a `Teacher`, a list of models or an `Ensemble`, or `None`: to be
-            set later by `distiller.teacher = model`. Only read; weights it shares with the student stay as they are.
+        teacher: A Keras model that gives logits, a `Teacher`, a list of models or an `Ensemble`; a SavedModel folder, a
+            `.tflite` or `.keras` file, or a function of NumPy arrays; or `None`: where the data set is that of
+            `open_cache`, or to be set later by `distiller.teacher = model`. Only read; weights it shares with the
+            student stay as they are.
         objectives: One `Objective`, a `keras.distillation.DistillationLoss`, or a list of them. Defaults to
             `SoftTargets()` at the distiller's temperature.
         alpha: Weight of the student's own loss, in [0, 1]. A variable: assign to it while training. With 0, no
@@ -73,7 +77,7 @@ class Distiller(keras.Model):
     def __init__(
         self,
         student: keras.Model,
-        teacher: keras.Model | Teacher | Ensemble | Sequence[keras.Model] | None,
+        teacher: Any,
         objectives: Objective | Sequence[Objective] | None = None,
         *,
         alpha: float = 0.3,
@@ -124,6 +128,8 @@ class Distiller(keras.Model):
         object.__setattr__(self, "_teaching", teaching)
         teaching.finished = preparation.finished_student(self)
         self.supports_jit = source is None or preparation.supports_jit(source)
+        if self.compiled and not self.supports_jit:
+            self.jit_compile = False
         self.train_function = self.test_function = None
 
     @property
@@ -160,7 +166,7 @@ class Distiller(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Returns what the student gives for its part of the inputs."""
-        return self.finished_student(self._select(inputs, self.student), training=training)
+        return self.finished_student(self._select(inputs_of(inputs), self.student), training=training)
 
     def compile(
         self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, metrics: Any = None, **kwargs: Any
@@ -192,10 +198,23 @@ class Distiller(keras.Model):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Trains the student, as `keras.Model.fit` does; without labels while `alpha` is 0."""
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Any = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
+        """Trains the student, as `keras.Model.fit` does; without labels while `alpha` is 0.
+
+        Of a data set that `open_cache` gave, epoch `e` shows view `e` modulo the number of views.
+        """
         x = preparation.prepare(self, x, y)
-        return super().fit(x, y, *args, **kwargs)
+        callbacks = preparation.with_replay(self, x, callbacks)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         preparation.prepare(self, x, y)
@@ -222,7 +241,7 @@ class Distiller(keras.Model):
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         asked = {name: o for name, o in zip(self.objective_names, self.objectives, strict=True) if name in self._asked}
-        taught = bool(self._asked) and self._teaching.source is not None
+        taught = bool(self._asked) and (self._teaching.source is not None or isinstance(x, WithSignals))
         teacher = self._ask_teacher(x, asked.values()) if taught else None
         student = self._ask_student(x, asked.values() if taught else (), training=False)
         student_loss, regularisation = self._student_losses(y, student, sample_weight)
@@ -233,17 +252,17 @@ class Distiller(keras.Model):
         return self._report(x, y, sample_weight, teacher, student, means)
 
     def _ask_teacher(self, x: Any, objectives: Iterable[Objective]) -> Signals | EnsembleSignals:
+        if isinstance(x, WithSignals):
+            return heard(x.signals)
         source = self._teaching.source
 
         def check(name: str, tensor: Any) -> Any:
-            return tf.debugging.check_numerics(
-                tensor, f"Distiller: the teacher `{source.name}` gave NaN or infinity in `{name}`."
-            )
+            return finite(tensor, f"Distiller: the teacher `{source.name}` gave NaN or infinity in `{name}`.")
 
         return source.signals(x, [tap for o in objectives for tap in o.teacher_taps]).mapped(check)
 
     def _ask_student(self, x: Any, objectives: Iterable[Objective], training: bool) -> Signals:
-        taps, inputs = [tap for o in objectives for tap in o.student_taps], self._select(x, self.student)
+        taps, inputs = [tap for o in objectives for tap in o.student_taps], self._select(inputs_of(x), self.student)
         with preparation.shared_statistics_kept(self.student, self._teaching.source):
             return forward(self.finished_student, inputs, taps, training=training)
 
@@ -280,40 +299,3 @@ class Distiller(keras.Model):
             return logs
         results = self.get_metrics_result()
         return {name: results.get(name, value) for name, value in logs.items()}
-
-    def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        save_seeds(self.student, store)
-
-    def load_own_variables(self, store: Any) -> None:
-        saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
-        load_seeds(self.student, saved)
-        super().load_own_variables(saved)
-
-    def export(self, *args: Any, **kwargs: Any) -> Any:
-        """Exports the student alone, as `keras.Model.export` does."""
-        return self.finished_student.export(*args, **kwargs)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments to make the distiller anew, all but the teacher."""
-        return {
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "student": keras.saving.serialize_keras_object(self.student),
-            "objectives": [keras.saving.serialize_keras_object(o) for o in self.objectives],
-            "alpha": as_float(self.alpha),
-            "temperature": as_float(self.temperature),
-            "student_inputs": self._select.keys,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Distiller":
-        """Makes a distiller without a teacher."""
-        arguments = {**config}
-        for key in ("dtype", "student", "objectives"):
-            arguments[key] = keras.saving.deserialize_keras_object(config[key])
-        policy = arguments.pop("dtype")
-        distiller = cls(teacher=None, **arguments)
-        # Keras 3.15 does not keep the policy of a Functional student, by which `compile` decides on loss scaling.
-        distiller.dtype_policy = policy
-        return distiller

@@ -9,8 +9,10 @@ import keras
 import tensorflow as tf
 
 from keras_kd.batches import batch_spec, probe_of_spec, read_first
+from keras_kd.cache.passes import show_epoch
 from keras_kd.objectives import Objective
-from keras_kd.probabilities import refuse_probabilities, scores_by_graph, scores_by_value
+from keras_kd.probabilities import refuse_probabilities, refuse_student_scores, scores_by_graph, scores_by_value
+from keras_kd.replay import WithSignals, heard, inputs_of, refuse_unheard
 from keras_kd.scalars import as_float
 from keras_kd.signals import Signals
 from keras_kd.taps import forward
@@ -46,8 +48,11 @@ def prepare(distiller: "Distiller", x: Any, y: Any) -> Any:
     Raises:
         ValueError: If the distiller cannot train on it.
     """
-    _check_teaching(distiller)
+    if not distiller.compiled:
+        raise ValueError("`Distiller`: call `compile()` before `fit()`.")
     specs = batch_spec(x, y)
+    if specs is None:
+        _check_teaching(distiller, None)
     if specs is None and not all(layer.built for layer in (distiller.student, *distiller.objectives)):
         # What is not built by the first step cannot be restored by a callback before it.
         x, specs = read_first(x)
@@ -62,12 +67,12 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
     Raises:
         ValueError: If teacher, student and objectives do not fit each other or the data.
     """
-    _check_teaching(distiller)
+    _check_teaching(distiller, x)
     _check_labels(distiller, y)
     if distiller._teaching.prepared:
         return
     with distiller.distribute_strategy.scope():
-        probe = probe_of_spec(x, rows=_fixed_batch(distiller) or 2)
+        probe = probe_of_spec(inputs_of(x), rows=_fixed_batch(distiller) or 2)
         if probe is not None:
             _build(distiller, probe)
             _refuse_hidden_probabilities(distiller, probe)
@@ -83,14 +88,37 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
     distiller._teaching.prepared = True
 
 
-def _check_teaching(distiller: "Distiller") -> None:
-    if not distiller.compiled:
-        raise ValueError("`Distiller`: call `compile()` before `fit()`.")
-    if distiller._teaching.source is None:
+def _check_teaching(distiller: "Distiller", x: Any) -> None:
+    source = distiller._teaching.source
+    if isinstance(x, WithSignals):
+        if source is not None:
+            raise ValueError(
+                f"`Distiller`: the data carry what a teacher said, and there is a teacher, `{source.name}`, besides. "
+                "Take one of them: set `distiller.teacher = None`, or train on the data without the cache."
+            )
+        refuse_unheard(x.signals, distiller.objectives, distiller._asked, as_float(distiller.temperature))
+    elif source is None:
         raise ValueError(
             "`Distiller`: there is no teacher to learn from. Assign one, `distiller.teacher = model`; it is not saved "
-            "with the student."
+            "with the student. Or train on a cache, `keras_kd.open_cache(path, dataset)`."
         )
+
+
+def with_replay(distiller: "Distiller", x: Any, callbacks: Any) -> Any:
+    """Adds to the callbacks of `fit` what cached data need at the start of each epoch."""
+    specs = batch_spec(x) if isinstance(x, tf.data.Dataset) else None
+    if specs is None or not isinstance(specs[0], WithSignals):
+        return callbacks
+
+    def begin(epoch, logs=None):
+        show_epoch(x, epoch)
+        _check_teaching(distiller, specs[0])  # a schedule may have moved the temperature
+
+    replay = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(replay)
+        return callbacks
+    return [*keras.tree.flatten(callbacks or []), replay]
 
 
 def _check_labels(distiller: "Distiller", y: Any) -> None:
@@ -121,12 +149,16 @@ def _fit_objectives(distiller: "Distiller", specs: Any) -> None:
 
     @tf.function(autograph=False)
     def trace(x):
-        teacher.build(x)  # where there was no probe
-        taught = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+        if teacher is not None:
+            teacher.build(x)  # where there was no probe
+            taught = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+            said["teacher"] = taught.mapped(_symbol)
         learnt = forward(student, distiller._select(x, student), [tap for o in objectives for tap in o.student_taps])
-        said.update(teacher=taught.mapped(_symbol), student=learnt.mapped(_symbol))
+        said["student"] = learnt.mapped(_symbol)
 
-    trace.get_concrete_function(specs)
+    trace.get_concrete_function(inputs_of(specs))
+    if teacher is None:
+        said["teacher"] = heard(keras.tree.map_structure(lambda spec: _symbol("", spec), specs.signals))
     for objective in objectives:
         # Outside the trace: a replicated variable cannot be made within.
         objective.prepare(**said)
@@ -159,7 +191,7 @@ def moving_variables(distiller: "Distiller") -> list[keras.Variable]:
 
 def _fixed_batch(distiller: "Distiller") -> int | None:
     """The batch that a model insists on, as `keras.Input(..., batch_size=8)` makes it."""
-    models = [distiller.student, *(member.model for member in distiller._teaching.source.members)]
+    models = [distiller.student, *(member.model for member in _members(distiller))]
     sizes = (
         getattr(tensor, "shape", (None,))[0] for model in models for tensor in getattr(model, "inputs", None) or ()
     )
@@ -167,7 +199,8 @@ def _fixed_batch(distiller: "Distiller") -> int | None:
 
 
 def _build(distiller: "Distiller", x: Any) -> None:
-    distiller._teaching.source.build(x)
+    if distiller._teaching.source is not None:
+        distiller._teaching.source.build(x)
     if not distiller.student.built:
         distiller.student(distiller._select(x, distiller.student), training=False)
 
@@ -177,9 +210,18 @@ def _refuse_hidden_probabilities(distiller: "Distiller", x: Any) -> None:
     student = distiller.student
     with keras.StatelessScope():
         student_scores = scores_by_value(forward(student, distiller._select(x, student)))
-        for member in distiller._teaching.source.members:
+        for member in _members(distiller):
             teacher_scores = scores_by_value(forward(member.model, member.inputs_for(x)))
             _refuse_probabilities(distiller.objectives, member, teacher_scores, student, student_scores)
+    if distiller._teaching.source is None and any(o.compares_logits for o in distiller.objectives):
+        outputs = next(o.outputs for o in distiller.objectives if o.compares_logits)
+        for name in outputs or student_scores.outputs:
+            refuse_student_scores(student.name, student_scores.outputs.get(name))
+
+
+def _members(distiller: "Distiller") -> Sequence[Teacher]:
+    source = distiller._teaching.source
+    return source.members if source is not None else ()
 
 
 def _refuse_probabilities(

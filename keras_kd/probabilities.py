@@ -71,22 +71,45 @@ def refuse_probabilities(
         ValueError: If an output is a probability where a logit is needed, or the other way round.
     """
     for teacher_found, student_found in pair_outputs(teacher_scores, student_scores, objective.outputs).values():
-        declared = teacher.outputs == "probabilities"
-        if teacher_found == "sigmoid" or (teacher_found == "softmax" and not declared):
-            raise ValueError(
-                f"`Distiller`: the teacher must give logits. Received: `{teacher.name}`, whose output is a "
-                f"{teacher_found}. " + _TEACHER_REMEDY[teacher_found]
-            )
-        if teacher_found == "logits" and declared:
-            raise ValueError(
-                f'`Distiller`: the teacher `{teacher.name}` was declared with outputs="probabilities", but its rows do '
-                'not add up to one. Declare outputs="logits", or end the model in softmax.'
-            )
-        if student_found in ("softmax", "sigmoid"):
-            raise ValueError(
-                f"`Distiller`: the student must give logits. Received: `{student_name}`, whose output is a "
-                f"{student_found}. " + _STUDENT_REMEDY
-            )
+        refuse_teacher_scores("Distiller", teacher, teacher_found)
+        refuse_student_scores(student_name, student_found)
+
+
+def refuse_student_scores(name: str, found: str | None) -> None:
+    """Checks that an output of the student is logits.
+
+    Raises:
+        ValueError: If it is a probability.
+    """
+    if found in ("softmax", "sigmoid"):
+        raise ValueError(
+            f"`Distiller`: the student must give logits. Received: `{name}`, whose output is a {found}. "
+            + _STUDENT_REMEDY
+        )
+
+
+def refuse_teacher_scores(owner: str, teacher: Teacher, found: str) -> None:
+    """Compares what an output of a teacher is with what was declared.
+
+    Args:
+        owner: Who asks, for the text of errors.
+        teacher: The teacher, with its declaration.
+        found: `"softmax"`, `"sigmoid"`, `"logits"` or `"unknown"`.
+
+    Raises:
+        ValueError: If the two differ.
+    """
+    declared = teacher.outputs == "probabilities"
+    if found == "sigmoid" or (found == "softmax" and not declared):
+        raise ValueError(
+            f"`{owner}`: the teacher must give logits. Received: `{teacher.name}`, whose output is a {found}. "
+            + _TEACHER_REMEDY[found]
+        )
+    if found == "logits" and declared:
+        raise ValueError(
+            f'`{owner}`: the teacher `{teacher.name}` was declared with outputs="probabilities", but its rows do '
+            'not add up to one. Declare outputs="logits", or end the model in softmax.'
+        )
 
 
 _TEACHER_REMEDY = {

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_kd.outcomes import SampledClasses, TopClasses
+
 
 @dataclass(frozen=True)
 class Signals:
@@ -114,12 +116,32 @@ def pair_outputs(
     Raises:
         ValueError: If the outputs cannot be paired, or an output that was asked for does not exist.
     """
-    logits = teacher.logits(temperature)
+    matched = match_outputs(teacher.logits(temperature), teacher.keyed, student, names)
+    return {
+        name: said.paired_with(learnt) if isinstance(said, TopClasses | SampledClasses) else (said, learnt)
+        for name, (said, learnt) in matched.items()
+    }
+
+
+def match_outputs(
+    logits: Mapping[str, Any], keyed: bool, student: Signals, names: Sequence[str] | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Finds for each of the student's outputs what the teacher said of it, as it said it.
+
+    Args:
+        logits: What the teacher said, by output.
+        keyed: Whether its names are keys.
+        student: Signals of the student.
+        names: Student outputs to match. Defaults to all of them.
+
+    Raises:
+        ValueError: As `pair_outputs`.
+    """
     unknown = [name for name in names or () if name not in student.outputs]
     if unknown:
         raise ValueError(f"`outputs` must name outputs of the student: {list(student.outputs)}. Received: {unknown}.")
     wanted = names or list(student.outputs)
-    if teacher.keyed and student.keyed:
+    if keyed and (student.keyed or set(logits) == set(student.outputs)):
         missing = [name for name in wanted if name not in logits]
         if missing:
             raise ValueError(

@@ -36,6 +36,7 @@ class Objective(InsideKeras, keras.layers.Layer):
     compares_logits = False
     needs_labels = False
     finishes_student = False
+    hears: tuple[str, ...] = ("dense",)
     outputs: list[str] | None = None
 
     def __init__(self, weight: float = 1.0, name: str | None = None):
@@ -48,6 +49,10 @@ class Objective(InsideKeras, keras.layers.Layer):
         Raises:
             ValueError: If they do not fit.
         """
+
+    def asks_at(self, temperature: Any) -> Any:
+        """The temperature at which it wants to know the teacher's logits, for that of the distiller."""
+        return 1.0
 
     def finished(self, student: keras.Model, teacher: keras.Model) -> keras.Model:
         """What is evaluated and exported in the student's place, by a method that `finishes_student` with an end of

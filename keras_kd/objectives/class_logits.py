@@ -49,7 +49,7 @@ class LogitsObjective(Objective):
 
     def values(self, teacher, student, *, temperature, labels=None, training=False):
         arguments = self.arguments(temperature)
-        pairs = pair_outputs(teacher, student, self.outputs, arguments.get("temperature", 1.0))
+        pairs = pair_outputs(teacher, student, self.outputs, self.asks_at(temperature))
         return {
             name: with_mask_of(
                 student_logits,
@@ -59,6 +59,9 @@ class LogitsObjective(Objective):
             )
             for name, (teacher_logits, student_logits) in pairs.items()
         }
+
+    def asks_at(self, temperature):
+        return self.arguments(temperature).get("temperature", 1.0)
 
     def arguments(self, temperature: Any) -> dict[str, Any]:
         """What the loss is given beside the batch, for the temperature of the distiller."""

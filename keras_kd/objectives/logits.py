@@ -34,6 +34,7 @@ class SoftTargets(SoftenedObjective):
     """
 
     loss = staticmethod(losses.soft_target_kl)
+    hears = ("dense", "top_k", "sampled")
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -61,6 +62,7 @@ class SoftCrossEntropy(SoftenedObjective):
     """
 
     loss = staticmethod(losses.soft_target_cross_entropy)
+    hears = ("dense", "top_k", "sampled")
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -87,6 +89,7 @@ class ReverseKL(SoftenedObjective):
     """
 
     loss = staticmethod(losses.reverse_kl)
+    hears = ("dense", "top_k")
 
     def __init__(self, temperature: float | None = 1.0, **kwargs: Any):
         super().__init__(temperature, **kwargs)
@@ -119,6 +122,7 @@ class JensenShannon(SoftenedObjective):
     """
 
     loss = staticmethod(losses.jensen_shannon)
+    hears = ("dense", "top_k")
     settings = ("beta",)
 
     def __init__(self, temperature: float | None = 1.0, *, beta: float = 0.5, **kwargs: Any):

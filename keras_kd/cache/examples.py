@@ -1,0 +1,167 @@
+"""A data set seen example by example: batched or not, with or without ids, as arrays or as `tf.data`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+BLOCK = 256
+ID = "tfds_id"
+OPEN_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A source of examples in its stable order, or in any order where each carries its `tfds_id`.
+
+    Attributes:
+        dataset: The source as it came.
+        batched: Whether its elements are batches.
+        spec: What one example's inputs look like, without the id, as JSON text.
+    """
+
+    dataset: tf.data.Dataset
+    batched: bool
+    spec: str
+
+    @classmethod
+    def of(cls, data: Any, owner: str, ranks: list[int] | None = None, spec: str | None = None) -> "Examples":
+        """Reads what a user hands over as data.
+
+        Args:
+            data: A `tf.data.Dataset`, an array, a dict of arrays, or a tuple `(x, y[, sample_weight])` of those.
+            owner: Who asks, for the text of errors.
+            ranks: Ranks of the batches that the teacher takes, where they are known.
+            spec: What an example looks like, where a cache says it.
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        dataset = as_dataset(data, owner)
+        x, rest = split(dataset.element_spec)
+        leaves = [leaf.shape for leaf in keras.tree.flatten(without_id(x))]
+        if spec is not None:
+            batched = _spec(x, batched=False) != spec and all(shape.rank for shape in leaves)
+        elif ranks is not None and len(ranks) == len(leaves):
+            batched = [shape.rank for shape in leaves] == ranks
+        else:
+            leaves += [leaf.shape for leaf in keras.tree.flatten(rest)]
+            batched = all(shape.rank and shape[0] is None for shape in leaves)
+        return cls(dataset, batched, _spec(x, batched))
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the examples carry a `tfds_id`, by which they are known in any order."""
+        x, _ = split(self.dataset.element_spec)
+        return isinstance(x, Mapping) and ID in x
+
+    @property
+    def count(self) -> int | None:
+        """The number of examples, where the source knows it."""
+        size = int(self.dataset.cardinality())
+        return size if size >= 0 and not self.batched else None
+
+    def counted(self) -> int:
+        """The number of examples, counted where it is not known."""
+        if self.count is not None:
+            return self.count
+        return int(self.blocks().reduce(tf.constant(0, tf.int64), lambda sum, element: sum + _size(element)))
+
+    @property
+    def block_size(self) -> int:
+        """Examples are handled in blocks; one by one where their sizes differ."""
+        fixed = all(tf.TensorShape(shape).is_fully_defined() for _, shape, _ in json.loads(self.spec))
+        return BLOCK if fixed else 1
+
+    def blocks(self) -> tf.data.Dataset:
+        """The examples in blocks, each from a multiple of `block_size` on."""
+        if self.batched:
+            return self.dataset.rebatch(self.block_size)
+        return self.dataset.batch(self.block_size)
+
+    def batches(self) -> tf.data.Dataset:
+        """The source's own batches; blocks where it has none."""
+        return self.dataset if self.batched else self.blocks()
+
+    def placed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches with the place of their first example."""
+
+        def place(first, *parts):
+            return first + _size(parts), (first, parts if len(parts) > 1 else parts[0])
+
+        return batches.scan(tf.constant(0, tf.int64), place)
+
+    def batched_alike(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        """Single examples in batches of the size of the source's first, where it has batches."""
+        if not self.batched:
+            return dataset
+        x, _ = split(self.dataset.element_spec)
+        fixed = keras.tree.flatten(x)[0].shape[0]
+        size = fixed or next(int(_size(element)) for element in self.dataset)
+        return dataset.batch(size, drop_remainder=fixed is not None)
+
+    def made_up(self, count: int) -> Any:
+        """So many inputs of the same kind, the same for every source of that kind."""
+        x, _ = split(self.dataset.element_spec)
+        shapes = {name: shape for name, shape, _ in json.loads(self.spec)}
+        rng = np.random.default_rng(0)
+
+        def make(name, leaf):
+            shape = [OPEN_SIZE if size is None else size for size in shapes[name]]
+            if leaf.dtype == tf.string:
+                return tf.constant(rng.integers(0, 10, (count, *shape)).astype(str))
+            values = rng.random((count, *shape)) * (1 if leaf.dtype.is_floating else min(leaf.dtype.max, 255))
+            return tf.cast(values, leaf.dtype)
+
+        return _mapped_with_names(make, without_id(x))
+
+
+def as_dataset(data: Any, owner: str) -> tf.data.Dataset:
+    """Arrays as a data set, floats in Keras's own type as `fit` would have them; a data set as it is."""
+    if isinstance(data, tf.data.Dataset):
+        return data
+    leaves = keras.tree.flatten(data)
+    if not leaves or not all(hasattr(leaf, "shape") and len(leaf.shape) for leaf in leaves):
+        raise ValueError(
+            f"`{owner}`: `dataset` must be a `tf.data.Dataset`, or arrays: x, or (x, y). Received: {type(data)}."
+        )
+    return tf.data.Dataset.from_tensor_slices(keras.tree.map_structure(_in_float_type, data))
+
+
+def _size(element: Any) -> tf.Tensor:
+    return tf.shape(keras.tree.flatten(element)[0], tf.int64)[0]
+
+
+def _mapped_with_names(function: Any, x: Any) -> Any:
+    named = [function("/".join(map(str, path)), leaf) for path, leaf in keras.tree.flatten_with_path(x)]
+    return keras.tree.pack_sequence_as(x, named)
+
+
+def _in_float_type(array: Any) -> Any:
+    array = np.asarray(array)
+    return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
+
+
+def split(element: Any) -> tuple[Any, tuple[Any, ...]]:
+    """The inputs of an element, and what comes with them: labels, sample weights."""
+    return (element[0], element[1:]) if isinstance(element, tuple) else (element, ())
+
+
+def without_id(x: Any) -> Any:
+    """The inputs less their id."""
+    return {name: leaf for name, leaf in x.items() if name != ID} if isinstance(x, Mapping) else x
+
+
+def _spec(x: Any, batched: bool) -> str:
+    shapes = [(name, leaf.shape[1:] if batched else leaf.shape, leaf) for name, leaf in flat_with_names(without_id(x))]
+    return json.dumps([[name, list(shape), leaf.dtype.name] for name, shape, leaf in shapes])
+
+
+def flat_with_names(x: Any) -> list[tuple[str, Any]]:
+    """The tensors of a structure with their paths, sorted by path."""
+    flat = keras.tree.flatten_with_path(x)
+    return sorted(("/".join(map(str, path)), leaf) for path, leaf in flat)

@@ -1,0 +1,164 @@
+"""What a cache is, written down: in the header of each shard, and in the manifest of the whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_kd.cache import store
+from keras_kd.cache.codecs import codec_of
+from keras_kd.cache.layout import Layout
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides on the bytes of a cache but its examples.
+
+    Attributes:
+        facts: What the header of a shard says.
+    """
+
+    facts: Mapping[str, Any]
+
+    @property
+    def layout(self) -> Layout:
+        """How a row is laid out."""
+        return Layout.from_json(codec_of(**self.facts["codec"]), self.facts["signals"])
+
+    def header(self, shard: int) -> bytes:
+        """The first record of a shard; as long in each."""
+        return json.dumps({**self.facts, "shard": f"{shard:05}"}, sort_keys=True).encode()
+
+    @property
+    def geometry(self) -> store.Geometry:
+        """Where rows lie."""
+        return store.Geometry(
+            header=len(self.header(0)),
+            row=self.layout.row.itemsize,
+            views=self.facts["views"],
+            block=self.facts["block"],
+            blocks=self.facts["blocks_per_shard"],
+            keyed=self.facts["data"]["keyed_by"] == "tfds_id",
+        )
+
+    @property
+    def bytes_per_example(self) -> int:
+        """Bytes of an example with all its views, framing left out."""
+        return self.geometry.group(1) - self.geometry.group(0)
+
+
+def differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Says in one line what is different, the gravest first; nothing where all is the same."""
+    named = {
+        "format": "format",
+        "teacher": "teacher",
+        "data": "data set",
+        "preprocessing": "preprocessing",
+        "augmentation": "augmentation",
+    }
+    found = []
+    for key in sorted(wanted, key=lambda key: [*named, *sorted(wanted)].index(key)):
+        if held.get(key) != wanted[key]:
+            found.append(f"another {named.get(key, key)}: {_short(held.get(key))}, not {_short(wanted[key])}")
+    return "; ".join(found)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {_short(part)}" for key, part in value.items())
+    text = str(value)
+    return f"{text[:8]}…" if len(text) == 64 and " " not in text else text
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A finished cache.
+
+    Attributes:
+        path: Its folder.
+        examples: How many examples it holds.
+        views: How many views of each.
+        bytes_per_example: Bytes of an example with all its views.
+        teacher: Name of the teacher.
+        contents: The whole of `manifest.json`.
+    """
+
+    path: Path
+    contents: Mapping[str, Any]
+
+    @property
+    def examples(self) -> int:
+        return self.contents["examples"]
+
+    @property
+    def views(self) -> int:
+        return self.contents["views"]
+
+    @property
+    def bytes_per_example(self) -> int:
+        return self.contents["bytes_per_example"]
+
+    @property
+    def teacher(self) -> str:
+        return self.contents["teacher"]["name"]
+
+    @property
+    def plan(self) -> Plan:
+        """What its shards' headers say."""
+        beside = ("examples", "bytes_per_example", "data_fingerprint", "shards")
+        return Plan({key: fact for key, fact in self.contents.items() if key not in beside})
+
+    def __str__(self) -> str:
+        views = f"{self.views} views of {self.examples:,} examples" if self.views > 1 else f"{self.examples:,} examples"
+        return f"{self.path}: what `{self.teacher}` says of {views}, {self.bytes_per_example:,} bytes each"
+
+    def write(self) -> None:
+        """Writes `manifest.json`."""
+        text = json.dumps(self.contents, indent=1, sort_keys=True)
+        with store.full_disk_named(self.path / store.MANIFEST):
+            store.write_atomically(self.path / store.MANIFEST, text)
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """Reads and checks a cache, every byte of it.
+
+        Raises:
+            ValueError: If there is none, or a shard is missing or damaged.
+        """
+        file = path / store.MANIFEST
+        if not file.is_file():
+            shards = len(list(path.glob("signals-*.tfrecord")))
+            raise ValueError(
+                f"`open_cache`: there is no finished cache in {path}: it holds {shards} shards and no "
+                f"{store.MANIFEST}. Run `cache_teacher` to make or to finish it."
+            )
+        try:
+            contents = json.loads(file.read_text(encoding="utf-8"))
+            manifest = cls(path, contents)
+            shards = {shard["file"]: shard["sha256"] for shard in contents["shards"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"`open_cache`: {file} is damaged ({error}). Run `cache_teacher` again.") from error
+        if contents["format"] != FORMAT:
+            raise ValueError(
+                f"`open_cache`: {path} has format {contents['format']}; this version reads format {FORMAT}. Make it "
+                "anew."
+            )
+        manifest._check(shards)
+        return manifest
+
+    def _check(self, shards: Mapping[str, str]) -> None:
+        missing = [name for name in shards if not (self.path / name).is_file()]
+        if missing:
+            raise ValueError(
+                f"`open_cache`: {self.path} lacks {len(missing)} of its {len(shards)} shards: {', '.join(missing[:3])}"
+                f"{' ...' if len(missing) > 3 else ''}. Bring them back, or run `cache_teacher` again."
+            )
+        damaged = [name for name, checksum in shards.items() if store.sha256(self.path / name) != checksum]
+        if damaged:
+            raise ValueError(
+                f"`open_cache`: {self.path / damaged[0]} is not the file that was written: its checksum differs. "
+                "Run `cache_teacher` again, which writes it anew."
+            )

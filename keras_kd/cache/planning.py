@@ -1,0 +1,90 @@
+"""What is settled before the first row is written: who speaks, about what, and how it is laid out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from keras_kd.cache.codecs import codec_of
+from keras_kd.cache.examples import ID, Examples, split, without_id
+from keras_kd.cache.fingerprints import checksums, digest, keys_of_ids, view_seeds
+from keras_kd.cache.manifest import FORMAT, Plan
+from keras_kd.cache.speaking import Speaker
+from keras_kd.cache.views import Augment, name_of, view_of_block
+
+# What is lost at the most when a writer is killed is a block; a shard is what machines share out.
+ROWS_PER_SHARD = 2**15
+BYTES_PER_SHARD = 2**26
+PROBES = 16
+
+
+def keys_in(x: Any, first: Any) -> tf.Tensor:
+    """The keys of a batch, int64 `(batch,)`: of their ids, or their places from the first on."""
+    if isinstance(x, Mapping) and ID in x:
+        return keys_of_ids(x[ID])
+    size = tf.shape(checksums(x), tf.int64)[0]
+    return tf.cast(first, tf.int64) + tf.range(size)
+
+
+def seeds_in(x: Any, keys: tf.Tensor, view: Any, seed: int) -> tf.Tensor:
+    """The seeds of a view of a batch."""
+    return view_seeds(checksums(without_id(x)), keys, view, seed)
+
+
+def head_of(examples: Examples, owner: str) -> Any:
+    """The inputs of the first block, by which data, augmentation and preprocessing are told from others.
+
+    Raises:
+        ValueError: If there are no examples.
+    """
+    for element in examples.blocks().take(1):
+        return split(element)[0]
+    raise ValueError(f"`{owner}`: `dataset` has no examples.")
+
+
+def augmentation_facts(augment: Augment | None, examples: Examples) -> dict[str, str | None]:
+    """What an augmentation is called, and what it makes of made-up examples, by which it is told from others."""
+    if augment is None:
+        return {"name": None, "fingerprint": None}
+    seeds = tf.range(PROBES)
+    (views,) = view_of_block(augment, examples.made_up(PROBES), seeds)
+    return {"name": name_of(augment), "fingerprint": digest(checksums(views))}
+
+
+def first_view(augment: Augment | None, head: Any, seed: int) -> Any:
+    """View 0 of the first block."""
+    seeds = seeds_in(head, keys_in(head, 0), 0, seed)
+    return next(iter(view_of_block(augment, without_id(head), seeds)))
+
+
+def plan_of(
+    speaker: Speaker, examples: Examples, codec: Mapping[str, Any], views: int, augment: Augment | None, seed: int
+) -> Plan:
+    """Settles it, by asking the teacher about the first block.
+
+    Raises:
+        ValueError: If the teacher's answers cannot be stored so.
+    """
+    head = head_of(examples, "cache_teacher")
+    shown = first_view(augment, head, seed)
+    speaker.meet(shown)
+    layout = speaker.layout(codec_of(**codec), shown)
+    rows = min(ROWS_PER_SHARD, BYTES_PER_SHARD // layout.row.itemsize)
+    facts = {
+        "format": FORMAT,
+        "teacher": speaker.describe(),
+        "data": {
+            "inputs": examples.spec,
+            "keyed_by": ID if examples.has_ids else "position",
+            "beginning": digest(checksums(without_id(head))),
+        },
+        "preprocessing": speaker.preprocessing(shown),
+        "augmentation": augmentation_facts(augment, examples),
+        "views": views,
+        "seed": seed,
+        "codec": dict(codec),
+        "signals": layout.as_json(),
+        "block": examples.block_size,
+        "blocks_per_shard": max(1, rows // (views * examples.block_size)),
+    }
+    return Plan(facts)

@@ -1,0 +1,104 @@
+"""The teacher that a cache is made of: asked block by block, its answers checked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_kd.cache.codecs import Codec
+from keras_kd.cache.examples import without_id
+from keras_kd.cache.fingerprints import checksums, digest, teacher_fingerprint
+from keras_kd.cache.layout import Layout
+from keras_kd.probabilities import refuse_teacher_scores, scores_by_value
+from keras_kd.replay import SignalKey
+from keras_kd.taps import forward
+from keras_kd.teachers import Ensemble, Teacher
+
+
+class Speaker:
+    """Asks a teacher for logits and taps, in one compiled function.
+
+    Args:
+        teacher: Whom to ask.
+        taps: Where to listen.
+        temperature: What an ensemble averages its probabilities at.
+    """
+
+    def __init__(self, teacher: Teacher | Ensemble, taps: Sequence[str], temperature: float):
+        self.teacher, self.taps, self.temperature = teacher, list(taps), temperature
+        self._averages = len(teacher.members) > 1
+        self._names: list[str] = []
+        self._keyed = False
+        self._ask = self._said
+
+    def _said(self, x: Any) -> list[tf.Tensor]:
+        signals = self.teacher.signals(x, self.taps)
+        logits = signals.logits(self.temperature)
+        self._names, self._keyed = list(logits), signals.keyed
+        return [*(tf.cast(value, tf.float32) for value in logits.values()), *(signals.taps[tap] for tap in self.taps)]
+
+    def __call__(self, x: Any) -> list[tf.Tensor]:
+        """What the teacher says of a batch, signal by signal; not checked, and perhaps not computed yet."""
+        return self._ask(x)
+
+    def meet(self, x: Any) -> None:
+        """Builds the teacher for a first batch.
+
+        Raises:
+            ValueError: If it gives probabilities that were not declared.
+        """
+        x = without_id(x)
+        self.teacher.build(x)
+        for member in self.teacher.members:
+            with keras.StatelessScope():
+                given = scores_by_value(forward(member.model, member.inputs_for(x)))
+            for found in given.outputs.values():
+                refuse_teacher_scores("cache_teacher", member, found)
+        # One trace for whole and last blocks.
+        spec = keras.tree.map_structure(lambda leaf: tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype), x)
+        self._ask = tf.function(self._said, input_signature=[spec], autograph=False)
+
+    def layout(self, codec: Codec, x: Any) -> Layout:
+        """How what it says is laid out, from what it says of a batch."""
+        said = [array.numpy() for array in self(x)]
+        shapes = [array.shape[1:] for array in said]
+        fixed = codec.temperature if not self._averages else self.temperature
+        keys = [
+            SignalKey(index, codec.kind, name, self._keyed, fixed, shape[-1] if shape else None)
+            for index, (name, shape) in enumerate(zip(self._names, shapes, strict=False))
+        ]
+        keys += [SignalKey(len(keys) + index, "tap", tap) for index, tap in enumerate(self.taps)]
+        return Layout(codec, keys, shapes)
+
+    def checked(self, said: Sequence[tf.Tensor], layout: Layout, first: int) -> list[np.ndarray]:
+        """Answers as arrays.
+
+        Raises:
+            ValueError: If one is NaN or infinite, does not fit float16, or has another shape than those before.
+        """
+        arrays = [array.numpy() for array in said]
+        for key, shape, array in zip(layout.keys, layout.shapes, arrays, strict=True):
+            if array.shape[1:] != tuple(shape):
+                raise ValueError(
+                    f"`cache_teacher`: what is stored must have one size. The teacher `{self.teacher.name}` gave "
+                    f"'{key.name}' of shape {tuple(shape)} first, and {array.shape[1:]} from example {first} on. Pad "
+                    "the examples to one size."
+                )
+            limit = np.finfo(np.float16).max if key.kind == "tap" else np.finfo(np.float32).max
+            wrong = ~(np.abs(array.astype(np.float32)) <= limit).reshape(len(array), -1).all(axis=1)
+            if wrong.any():
+                raise ValueError(
+                    f"`cache_teacher`: the teacher `{self.teacher.name}` gave NaN, infinity or more than {limit:.4g} "
+                    f"in '{key.name}' for example {first + int(np.argmax(wrong))}. What was written before is kept."
+                )
+        return arrays
+
+    def describe(self) -> dict[str, str]:
+        """Who speaks: name, and fingerprint of architecture and weights."""
+        return {"name": self.teacher.name, "fingerprint": teacher_fingerprint(self.teacher)}
+
+    def preprocessing(self, x: Any) -> str:
+        """Tells a preprocessing by what it makes of a first batch."""
+        return digest(*(checksums(member.inputs_for(x)) for member in self.teacher.members))
