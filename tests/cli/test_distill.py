@@ -1,15 +1,10 @@
 """`keras-kd distill`: what it writes, and that it can be interrupted."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 from keras_kd import data
 from keras_kd.cli import main
@@ -62,18 +57,11 @@ def test_same_seed_same_student(run, files, tmp_path):
         np.testing.assert_array_equal(first, second)
 
 
-def test_interrupted_run_leaves_a_student_and_resumes_to_the_same_weights(run, files, tmp_path):
+def test_interrupted_run_leaves_a_student_and_resumes_to_the_same_weights(run, files, tmp_path, interrupted):
     out = tmp_path / "out"
-    # Behind everything else, so that the signal comes before its epochs are over, however busy the machine is.
-    command = ["nice", "-n", "19", sys.executable, "-u", "-m", "keras_kd.cli", "distill", *words(files, out, epochs=3)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ}) as process:
-        printed = b""
-        while b"Epoch 2/3" not in printed and (chunk := process.stdout.read1()):
-            printed += chunk
-        process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=120)[1]
-    assert process.returncode == 130
-    assert b"--resume goes on after the last whole epoch" in error
+    code, error = interrupted("distill", *words(files, out, epochs=3), at=b"Epoch 2/3")
+    assert code == 130
+    assert "--resume goes on after the last whole epoch" in error
     _, (x_test, _) = data.digits()
     assert keras.saving.load_model(out / "student.keras").predict(x_test, verbose=0).shape == (500, 10)
 
@@ -94,18 +82,8 @@ def test_softmax_teacher_of_another_image_size_is_declared_and_fitted(files, tmp
     assert record["teacher_parameters"] == 12 * 12 * 3 * 10 + 10
 
 
-def test_folder_of_images_whose_teacher_was_trained_on_raw_pixels(tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    for label, name in enumerate(("dark", "light")):
-        (tmp_path / "images" / name).mkdir(parents=True)
-        for index in range(40):
-            pixels = rng.integers(0, 100, (6, 6), "uint8") + np.uint8(120 * label)
-            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{index}.png")
-    teacher = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2)])
-    teacher.set_weights([np.array([[-1.0, 1.0]]), np.array([110.0, -110.0])])  # splits the two at a mean of 110
-    teacher.save(tmp_path / "teacher.keras")
-    student = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
-    student.save(tmp_path / "student.keras")
-    assert main(["distill", *words(tmp_path, tmp_path / "out", dataset=tmp_path / "images", epochs=1)]) == 0
+def test_folder_of_images_whose_teacher_was_trained_on_raw_pixels(raw_pixels, capsys):
+    out = raw_pixels / "out"
+    assert main(["distill", *words(raw_pixels, out, dataset=raw_pixels / "images", epochs=1)]) == 0
     assert "100.0% as stored: stored values it is" in capsys.readouterr().out
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["teacher_accuracy"] == 1.0
+    assert json.loads((out / "run.json").read_text())["teacher_accuracy"] == 1.0
