@@ -1,5 +1,6 @@
 """Teachers that are no Keras models, as layers: SavedModels, TFLite files, and functions of NumPy arrays."""
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +23,12 @@ class ForeignLayer(keras.Layer):
         run: Maps the inputs to the outputs.
         name: What its file or function is called.
         takes: `tf.TensorSpec`s in the structure that `run` takes. Defaults to `None`: whatever it is given.
+        source: The file or directory that it comes from. Defaults to `None`: a function, which has none.
     """
 
-    def __init__(self, run: Callable[[Any], Any], name: str, takes: Any = None):
+    def __init__(self, run: Callable[[Any], Any], name: str, takes: Any = None, source: Path | None = None):
         super().__init__(name=name, trainable=False)
+        self._source = source
         # Not through `setattr`, with which Keras would wrap the structures, and track what they hold.
         object.__setattr__(self, "_run", run)
         object.__setattr__(self, "_takes", takes)
@@ -44,6 +47,20 @@ class ForeignLayer(keras.Layer):
     def inputs(self) -> list[tf.TensorSpec]:
         """The inputs in a row; none where they are not known."""
         return [] if self._takes is None else keras.tree.flatten(self._takes)
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the files it comes from; `None` where it comes from none."""
+        if self._source is None:
+            return None
+        total, files = hashlib.sha256(), [self._source]
+        if self._source.is_dir():
+            # Not `fingerprint.pb`, which has the time of writing.
+            files = sorted(path for path in self._source.rglob("*") if path.is_file() and path.suffix != ".pb")
+            files.append(self._source / "saved_model.pb")
+        for file in files:
+            total.update(f"{file.relative_to(self._source)} {file.stat().st_size} ".encode())
+            total.update(file.read_bytes())
+        return total.hexdigest()
 
     def __call__(self, inputs: Any, training: bool = False) -> Any:
         # Not by way of Keras, which would cast the inputs, and wrap every error in ten lines of its own.
@@ -113,7 +130,7 @@ def _tflite(path: Path) -> ForeignLayer:
     file = LiteRTFile(path, "`Teacher`: `model`")
     takes = file.real_specs
     run = ArrayFunction(lambda x: _one_alone(file.run_real(_by_name(x, takes))), path.stem)
-    return ForeignLayer(run, path.stem, _one_alone(takes))
+    return ForeignLayer(run, path.stem, _one_alone(takes), path)
 
 
 def _saved_model(path: Path) -> ForeignLayer:
@@ -134,7 +151,7 @@ def _saved_model(path: Path) -> ForeignLayer:
             f"'serving_default'. Received the signatures {sorted(saved.signatures)}. Give a function of NumPy arrays "
             "that calls the one that is meant."
         )
-    layer = ForeignLayer(lambda x: _one_alone(run(x)), path.resolve().name, takes)
+    layer = ForeignLayer(lambda x: _one_alone(run(x)), path.resolve().name, takes, path)
     object.__setattr__(layer, "_saved", saved)  # its functions do not keep its variables alive
     return layer
 

@@ -1,8 +1,10 @@
 """A data set seen example by example: batched or not, with or without ids, as arrays or as `tf.data`."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -12,6 +14,7 @@ import tensorflow as tf
 BLOCK = 256
 ID = "tfds_id"
 OPEN_SIZE = 32
+STRETCH_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Examples:
         dataset = as_dataset(data, owner)
         x, rest = split(dataset.element_spec)
         leaves = [leaf.shape for leaf in keras.tree.flatten(without_id(x))]
-        if spec is not None:
-            batched = _spec(x, batched=False) != spec and all(shape.rank for shape in leaves)
+        if spec in (_spec(x, batched=False), _spec(x, batched=True)):
+            batched = _spec(x, batched=False) != spec
         elif ranks is not None and len(ranks) == len(leaves):
             batched = [shape.rank for shape in leaves] == ranks
         else:
@@ -69,7 +72,7 @@ class Examples:
         """The number of examples, counted where it is not known."""
         if self.count is not None:
             return self.count
-        return int(self.blocks().reduce(tf.constant(0, tf.int64), lambda sum, element: sum + _size(element)))
+        return int(self.blocks().reduce(tf.constant(0, tf.int64), lambda sum, element: sum + size_of(element)))
 
     @property
     def block_size(self) -> int:
@@ -77,32 +80,41 @@ class Examples:
         fixed = all(tf.TensorShape(shape).is_fully_defined() for _, shape, _ in json.loads(self.spec))
         return BLOCK if fixed else 1
 
-    def blocks(self) -> tf.data.Dataset:
-        """The examples in blocks, each from a multiple of `block_size` on."""
-        if self.batched:
-            return self.dataset.rebatch(self.block_size)
-        return self.dataset.batch(self.block_size)
+    def blocks(self, size: int | None = None) -> tf.data.Dataset:
+        """The examples in blocks, each from a multiple of the size on; of `block_size` if none is given."""
+        size = size or self.block_size
+        return self.dataset.rebatch(size) if self.batched else self.dataset.batch(size)
 
-    def batches(self) -> tf.data.Dataset:
-        """The source's own batches; blocks where it has none."""
-        return self.dataset if self.batched else self.blocks()
+    @property
+    def stretch(self) -> int:
+        """How many examples are best read at a time where nothing is mixed within a block."""
+        if self.block_size == 1:
+            return 1
+        size = sum(math.prod(shape) * tf.as_dtype(dtype).size for _, shape, dtype in json.loads(self.spec))
+        return max(1, min(4 * BLOCK, STRETCH_BYTES // max(size, 1)))
 
-    def placed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches with the place of their first example."""
+    @property
+    def drops_remainder(self) -> bool:
+        """Whether all batches have one size, which the last examples may not fill."""
+        return self.batched and self._first_leaf.shape[0] is not None
 
-        def place(first, *parts):
-            return first + _size(parts), (first, parts if len(parts) > 1 else parts[0])
+    @cached_property
+    def batch_size(self) -> int:
+        """The size of the first batch."""
+        return self._first_leaf.shape[0] or next(int(size_of(element)) for element in self.dataset)
 
-        return batches.scan(tf.constant(0, tf.int64), place)
+    @property
+    def _first_leaf(self) -> tf.TensorSpec:
+        return keras.tree.flatten(self.dataset.element_spec)[0]
 
     def batched_alike(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Single examples in batches of the size of the source's first, where it has batches."""
-        if not self.batched:
-            return dataset
-        x, _ = split(self.dataset.element_spec)
-        fixed = keras.tree.flatten(x)[0].shape[0]
-        size = fixed or next(int(_size(element)) for element in self.dataset)
-        return dataset.batch(size, drop_remainder=fixed is not None)
+        return dataset.batch(self.batch_size, drop_remainder=self.drops_remainder) if self.batched else dataset
+
+    def has_even_batches(self, count: int) -> bool:
+        """Whether `count` examples in batches of the size of the first are as many batches as the source has."""
+        whole, rest = divmod(count, self.batch_size)
+        return int(self.dataset.cardinality()) == whole + (rest > 0 and not self.drops_remainder)
 
     def made_up(self, count: int) -> Any:
         """So many inputs of the same kind, the same for every source of that kind."""
@@ -132,7 +144,8 @@ def as_dataset(data: Any, owner: str) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(keras.tree.map_structure(_in_float_type, data))
 
 
-def _size(element: Any) -> tf.Tensor:
+def size_of(element: Any) -> tf.Tensor:
+    """The number of examples in a batch."""
     return tf.shape(keras.tree.flatten(element)[0], tf.int64)[0]
 
 

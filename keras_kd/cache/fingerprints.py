@@ -1,7 +1,9 @@
 """How examples, augmentations and teachers are told from others of their kind."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -9,62 +11,86 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.cache.examples import flat_with_names
+from keras_kd.foreign import ForeignLayer
 from keras_kd.teachers import Ensemble, Teacher
 
+# How a model was trained and with what batch it was built: the data tell the rest of its input's shape.
+_ASIDE = ("batch_shape", "build_config", "build_input_shape", "compile_config", "trainable")
 
-def mixed(numbers: tf.Tensor) -> tf.Tensor:
+
+Numbers = Any  # uint32, of NumPy or of TensorFlow: the same operators make the same bits
+
+
+def mixed(numbers: Numbers) -> Numbers:
     """Spreads each bit of a uint32 over all 32.
 
     The constants are those of C. Wellons's search for such functions ("hash-prospector", 2018), of low bias.
     """
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        numbers = _folded(numbers, shift) * tf.constant(factor, tf.uint32)
-    return _folded(numbers, 16)
+        numbers = (numbers ^ (numbers // 2**shift)) * factor
+    return numbers ^ (numbers // 2**16)
 
 
-def _folded(numbers: tf.Tensor, shift: int) -> tf.Tensor:
-    return tf.bitwise.bitwise_xor(numbers, tf.bitwise.right_shift(numbers, tf.constant(shift, tf.uint32)))
-
-
-def checksums(x: Any) -> tf.Tensor:
+def checksums(x: Any) -> np.ndarray:
     """32 bits for each example of a batch, which change with any bit of its inputs: `Σ_j bits_j · w_j mod 2³²`.
 
     Args:
-        x: Tensors of shape `(batch, ...)`, of numbers or strings, in any structure.
+        x: Arrays of shape `(batch, ...)`, of numbers or strings, in any structure.
 
     Returns:
         uint32 `(batch,)`.
     """
-    total = tf.constant(0, tf.uint32)
-    for index, (_, leaf) in enumerate(flat_with_names(x)):
-        bits = _bits(leaf)
-        places = tf.cast(tf.range(tf.shape(bits)[1]), tf.uint32) + tf.constant(index << 27, tf.uint32)
-        weights = tf.bitwise.bitwise_or(mixed(places), tf.constant(1, tf.uint32))  # odd: no bit is lost
-        total = mixed(total + tf.bitcast(tf.linalg.matvec(bits, tf.bitcast(weights, tf.int32)), tf.uint32))
+    return sums_of(*(leaf for _, leaf in flat_with_names(x)))
+
+
+def checksums_in_graph(x: Any) -> tf.Tensor:
+    """The same, of tensors. NumPy is faster here than TensorFlow's operations, and leaves its threads to the models."""
+    sums = tf.numpy_function(sums_of, [leaf for _, leaf in flat_with_names(x)], tf.uint32)
+    sums.set_shape((None,))
+    return sums
+
+
+def sums_of(*leaves: Any) -> np.ndarray:
+    """The checksums of a batch whose leaves come in the order of their names."""
+    total = np.zeros(1, np.uint32)
+    for index, leaf in enumerate(leaves):
+        words = _words(np.asarray(leaf))
+        total = mixed(total + np.einsum("ij,j->i", words, _weights(words.shape[1], index)))
     return total
 
 
-def _bits(leaf: tf.Tensor) -> tf.Tensor:
-    """The bits of a batch as int32 `(batch, n)`: integers wrap around as the sums need it."""
-    if leaf.dtype == tf.string:
-        leaf = tf.strings.to_hash_bucket_fast(leaf, 2**63 - 1)
-    if leaf.dtype.size == 8:
-        leaf = tf.bitcast(leaf, tf.int32)
-    elif leaf.dtype.is_floating:
-        leaf = tf.bitcast(leaf, tf.int32 if leaf.dtype.size == 4 else tf.int16)
-    return tf.reshape(tf.cast(leaf, tf.int32), (tf.shape(leaf)[0], -1))
+def _words(leaf: np.ndarray) -> np.ndarray:
+    """The bits of a batch, uint32 `(batch, n)`."""
+    if leaf.dtype.kind in "OSU":
+        leaf = keys_of_ids(leaf).numpy()
+    if leaf.dtype.kind in "fV":  # V: the small floats that NumPy has not
+        leaf = leaf.view(f"i{leaf.dtype.itemsize}")
+    if leaf.dtype.itemsize == 8:
+        leaf = np.ascontiguousarray(leaf)[..., None].view(np.int32)
+    return np.ascontiguousarray(leaf.reshape(len(leaf), -1).astype(np.int32, copy=False)).view(np.uint32)
 
 
-def view_seeds(sums: tf.Tensor, keys: tf.Tensor, view: Any, seed: int) -> tf.Tensor:
-    """The seeds of a view, int32 `(batch,)`, drawn from example, key, view and the cache's own seed.
+@functools.lru_cache(maxsize=64)
+def _weights(count: int, index: int) -> np.ndarray:
+    places = np.arange(count, dtype=np.uint32) + np.uint32(index << 27)
+    return mixed(places) | np.uint32(1)  # odd: no bit is lost
+
+
+def view_seeds(sums: Numbers, keys: Numbers, view: Numbers, seed: int) -> Numbers:
+    """The seeds of a view, uint32 `(batch,)`, drawn from example, key, view and the cache's own seed.
 
     An example that has changed has another seed, so a stored seed proves the example, too.
+
+    Args:
+        sums: Checksums of the examples, uint32 `(batch,)`.
+        keys: The two halves of their keys, uint32 `(batch, 2)`.
+        view: uint32 `(1,)`.
+        seed: The cache's own.
     """
-    low, high = tf.unstack(tf.bitcast(tf.bitcast(keys, tf.int32), tf.uint32), axis=-1)
-    number = mixed(tf.cast(view, tf.uint32) + mixed(tf.constant(seed % 2**32, tf.uint32)))
-    for part in (low, high, sums):
+    number = mixed(view + mixed(np.array([seed % 2**32], np.uint32)))
+    for part in (keys[:, 0], keys[:, 1], sums):
         number = mixed(number + part)
-    return tf.bitcast(number, tf.int32)
+    return number
 
 
 def keys_of_ids(ids: tf.Tensor) -> tf.Tensor:
@@ -81,25 +107,52 @@ def digest(*parts: Any) -> str:
     return total.hexdigest()
 
 
-def teacher_fingerprint(teacher: Teacher | Ensemble) -> str:
-    """Of architecture, weights and declaration; names that Keras counts up by itself have no say."""
+def teacher_fingerprint(teacher: Teacher | Ensemble, sample: bytes = b"") -> str:
+    """Of architecture, weights and declaration; names of layers have no say, nor how the model was trained.
+
+    A function has no weights to look at: a sample of what it says stands for it.
+    """
     weights = getattr(teacher, "weights", [1.0])
-    return digest(*(part for member in teacher.members for part in _of_member(member)), weights)
+    return digest(*(part for member in teacher.members for part in _of_member(member)), weights, sample)
+
+
+def is_function(member: Teacher) -> bool:
+    """Whether a teacher is a function, of which only its answers can be told."""
+    return isinstance(member.model, ForeignLayer) and member.model.fingerprint() is None
 
 
 def _of_member(member: Teacher) -> list[Any]:
     model = member.model
-    own = getattr(model, "fingerprint", None)  # what is no Keras model speaks for itself
-    parts = [own()] if own else [_architecture(model), *(np.asarray(variable) for variable in model.variables)]
-    return [*parts, member.outputs]
+    if isinstance(model, ForeignLayer):
+        return [model.name, model.fingerprint(), member.outputs]
+    # Not `variables`, which has the states of random generators, too.
+    return [_architecture(model), *(np.asarray(weight) for weight in model.weights), member.outputs]
 
 
 def _architecture(model: keras.Layer) -> str:
+    # All its layers too: what a subclass is made of need not stand in its own config.
+    names: dict[str, int] = {}
+    configs = [_said_of(_config(layer), names) for layer in model._flatten_layers()]
+    return json.dumps(configs, sort_keys=True, default=str)
+
+
+def _config(layer: keras.Layer) -> Any:
     try:
-        config = {**keras.saving.serialize_keras_object(model), "compile_config": None}
-        text = json.dumps(config, sort_keys=True, default=str)
+        return keras.saving.serialize_keras_object(layer)
     except Exception:  # a subclass may have no config at all, and says so in its own way
-        text = " ".join(type(layer).__qualname__ for layer in model._flatten_layers())
-    for index, layer in enumerate(model._flatten_layers()):
-        text = text.replace(f'"{layer.name}"', f'"layer {index}"')
-    return text
+        return type(layer).__qualname__
+
+
+def _said_of(config: Any, names: dict[str, int]) -> Any:
+    """A config less what does not bear on what a model says, with a number for each name of a layer."""
+    if isinstance(config, Mapping):
+        return {
+            key: names.setdefault(value, len(names)) if key == "name" else _said_of(value, names)
+            for key, value in config.items()
+            if key not in _ASIDE
+        }
+    if not isinstance(config, list | tuple):
+        return config
+    if [type(part) for part in config] == [str, int, int]:  # how a graph refers to a layer
+        return [names.setdefault(config[0], len(names)), *config[1:]]
+    return [_said_of(part, names) for part in config]

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_kd.cache.examples import ID
+from keras_kd.cache.examples import ID, flat_with_names, without_id
+from keras_kd.cache.fingerprints import sums_of, view_seeds
 from keras_kd.cache.layout import SEED
 from keras_kd.cache.manifest import Manifest
-from keras_kd.cache.planning import keys_in, seeds_in
-from keras_kd.cache.store import RowReader
+from keras_kd.cache.planning import keys_in
+from keras_kd.cache.row_reader import RowReader
 
 
 class Joiner:
@@ -39,12 +40,9 @@ class Joiner:
         Raises:
             ValueError: If they were not written for these examples.
         """
-        keys = keys_in(x, 0).numpy()
-        places, known = self._places(keys)
-        wrong = self._reader.rows(places, 0)[SEED] != seeds_in(x, keys, 0, self._manifest.contents["seed"]).numpy()
-        wrong |= ~known
-        if wrong.any():
-            raise ValueError(f"`open_cache`: {self._complaint} The first is example {int(np.argmax(wrong))}.")
+        proved, *_ = self._read(self._first(x, 0), 0, *(leaf for _, leaf in flat_with_names(without_id(x))))
+        if not proved.all():
+            raise ValueError(f"`open_cache`: {self._complaint} The first is example {int(np.argmin(proved))}.")
 
     @property
     def _complaint(self) -> str:
@@ -57,24 +55,29 @@ class Joiner:
 
     def __call__(self, x: Any, first: tf.Tensor, view: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """The seeds of a batch and the signals of a view, by the text of their keys."""
-        keys = keys_in(x, first)
         flat = tf.nest.flatten(self._sample)
+        leaves = [leaf for _, leaf in flat_with_names(without_id(x))]
         proved, seeds, *tensors = tf.numpy_function(
-            self._read,
-            [keys, seeds_in(x, keys, view, self._manifest.contents["seed"]), view],
-            [tf.bool, tf.int32, *(array.dtype for array in flat)],
+            self._read, [self._first(x, first), view, *leaves], [tf.bool, tf.int32, *(array.dtype for array in flat)]
         )
+        for tensor, array in zip((seeds, *tensors), (np.zeros(1), *flat), strict=True):
+            tensor.set_shape((leaves[0].shape[0], *array.shape[1:]))
         complaint = tf.debugging.Assert(tf.reduce_all(proved), [f"`open_cache`: {self._complaint}"], summarize=1)
-        size = keys.shape[0]
         with tf.control_dependencies([complaint]):
-            signals = [
-                tf.ensure_shape(tensor, (size, *array.shape[1:])) for tensor, array in zip(tensors, flat, strict=True)
-            ]
-            return tf.ensure_shape(seeds, (size,)), tf.nest.pack_sequence_as(self._sample, signals)
+            return tf.identity(seeds), tf.nest.pack_sequence_as(self._sample, [tf.identity(t) for t in tensors])
 
-    def _read(self, keys: np.ndarray, seeds: np.ndarray, view: np.ndarray) -> list[np.ndarray]:
+    def _first(self, x: Any, first: Any) -> Any:
+        """The keys of a batch's examples, or the place of its first."""
+        return first if self._sorted is None else keys_in(x, first)
+
+    def _read(self, first: Any, view: Any, *leaves: Any) -> list[np.ndarray]:
+        """Whether each row was written for its example, its seed, and what it says."""
+        sums = sums_of(*leaves)
+        keys = np.asarray(first) if np.ndim(first) else first + np.arange(len(sums))
         places, known = self._places(keys)
         rows = self._reader.rows(places, int(view))
+        halves = keys.view(np.uint32).reshape(-1, 2)
+        seeds = view_seeds(sums, halves, np.array([view], np.uint32), self._manifest.contents["seed"]).view(np.int32)
         return [known & (rows[SEED] == seeds), seeds, *tf.nest.flatten(self._layout.decode(rows))]
 
     def _places(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """What a cache is, written down: in the header of each shard, and in the manifest of the whole."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,27 +50,49 @@ class Plan:
         return self.geometry.group(1) - self.geometry.group(0)
 
 
+# Facts in the order of their gravity, as a user calls them.
+_NAMES = {
+    "format": "format",
+    "teacher": "teacher",
+    "data": "data set",
+    "preprocessing": "preprocessing",
+    "augmentation": "augmentation",
+    "codec": "form",
+    "signals": "signals",
+}
+# What follows from other facts, and is different with them.
+_FOLLOWS = {
+    "preprocessing": {"data", "augmentation", "seed"},
+    "signals": {"teacher", "codec"},
+    "block": {"data"},
+    "blocks_per_shard": {"block", "codec", "signals", "teacher", "views"},
+}
+
+
 def differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Says in one line what is different, the gravest first; nothing where all is the same."""
-    named = {
-        "format": "format",
-        "teacher": "teacher",
-        "data": "data set",
-        "preprocessing": "preprocessing",
-        "augmentation": "augmentation",
-    }
-    found = []
-    for key in sorted(wanted, key=lambda key: [*named, *sorted(wanted)].index(key)):
-        if held.get(key) != wanted[key]:
-            found.append(f"another {named.get(key, key)}: {_short(held.get(key))}, not {_short(wanted[key])}")
-    return "; ".join(found)
+    found = [key for key in dict.fromkeys([*_NAMES, *sorted(wanted)]) if held.get(key) != wanted[key]]
+    told = [key for key in found if not _FOLLOWS.get(key, set()).intersection(found)]
+    return "; ".join(f"another {_NAMES.get(key, key)}: {_contrast(held.get(key), wanted[key])}" for key in told)
+
+
+def _contrast(held: Any, wanted: Any) -> str:
+    if isinstance(held, Mapping):
+        apart = sorted(key for key in wanted if held.get(key) != wanted[key])
+        held, wanted = (", ".join(f"{key} {_short(facts.get(key))}" for key in apart) for facts in (held, wanted))
+    return f"{_short(held)}, not {_short(wanted)}"
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, Mapping):
-        value = ", ".join(f"{key} {_short(part)}" for key, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(f"{json.loads(signal['key'])['name']} {signal['shape']}" for signal in value)
     text = str(value)
     return f"{text[:8]}…" if len(text) == 64 and " " not in text else text
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,11 @@ class Manifest:
         return self.contents["teacher"]["name"]
 
     @property
+    def checksums(self) -> dict[str, str]:
+        """The SHA-256 of each shard by the name of its file."""
+        return {shard["file"]: shard["sha256"] for shard in self.contents["shards"]}
+
+    @property
     def plan(self) -> Plan:
         """What its shards' headers say."""
         beside = ("examples", "bytes_per_example", "data_fingerprint", "shards")
@@ -118,8 +145,7 @@ class Manifest:
     def write(self) -> None:
         """Writes `manifest.json`."""
         text = json.dumps(self.contents, indent=1, sort_keys=True)
-        with store.full_disk_named(self.path / store.MANIFEST):
-            store.write_atomically(self.path / store.MANIFEST, text)
+        store.write_atomically(self.path / store.MANIFEST, text)
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
@@ -130,31 +156,32 @@ class Manifest:
         """
         file = path / store.MANIFEST
         if not file.is_file():
-            shards = len(list(path.glob("signals-*.tfrecord")))
+            shards = len(store.shards_in(path)) if path.is_dir() else 0
             raise ValueError(
                 f"`open_cache`: there is no finished cache in {path}: it holds {shards} shards and no "
                 f"{store.MANIFEST}. Run `cache_teacher` to make or to finish it."
             )
         try:
-            contents = json.loads(file.read_text(encoding="utf-8"))
-            manifest = cls(path, contents)
-            shards = {shard["file"]: shard["sha256"] for shard in contents["shards"]}
-        except (ValueError, KeyError, TypeError) as error:
+            manifest = cls(path, json.loads(file.read_text(encoding="utf-8")))
+            manifest._check_format()
+            manifest._check_shards(manifest.checksums)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"`open_cache`: {file} is damaged ({error}). Run `cache_teacher` again.") from error
-        if contents["format"] != FORMAT:
-            raise ValueError(
-                f"`open_cache`: {path} has format {contents['format']}; this version reads format {FORMAT}. Make it "
-                "anew."
-            )
-        manifest._check(shards)
         return manifest
 
-    def _check(self, shards: Mapping[str, str]) -> None:
+    def _check_format(self) -> None:
+        if self.contents["format"] != FORMAT:
+            raise ValueError(
+                f"`open_cache`: {self.path} has format {self.contents['format']}; this version reads format {FORMAT}. "
+                "Make it anew."
+            )
+
+    def _check_shards(self, shards: Mapping[str, str]) -> None:
         missing = [name for name in shards if not (self.path / name).is_file()]
         if missing:
             raise ValueError(
-                f"`open_cache`: {self.path} lacks {len(missing)} of its {len(shards)} shards: {', '.join(missing[:3])}"
-                f"{' ...' if len(missing) > 3 else ''}. Bring them back, or run `cache_teacher` again."
+                f"`open_cache`: {self.path} lacks {len(missing)} of its {len(shards)} shards: {first_of(missing)}. "
+                "Bring them back, or run `cache_teacher` again."
             )
         damaged = [name for name, checksum in shards.items() if store.sha256(self.path / name) != checksum]
         if damaged:

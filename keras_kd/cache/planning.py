@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_kd.cache.codecs import codec_of
-from keras_kd.cache.examples import ID, Examples, split, without_id
-from keras_kd.cache.fingerprints import checksums, digest, keys_of_ids, view_seeds
+from keras_kd.cache.examples import ID, Examples, size_of, split, without_id
+from keras_kd.cache.fingerprints import checksums, checksums_in_graph, digest, keys_of_ids, view_seeds
 from keras_kd.cache.manifest import FORMAT, Plan
 from keras_kd.cache.speaking import Speaker
 from keras_kd.cache.views import Augment, name_of, view_of_block
@@ -22,13 +22,14 @@ def keys_in(x: Any, first: Any) -> tf.Tensor:
     """The keys of a batch, int64 `(batch,)`: of their ids, or their places from the first on."""
     if isinstance(x, Mapping) and ID in x:
         return keys_of_ids(x[ID])
-    size = tf.shape(checksums(x), tf.int64)[0]
-    return tf.cast(first, tf.int64) + tf.range(size)
+    return tf.cast(first, tf.int64) + tf.range(size_of(x))
 
 
 def seeds_in(x: Any, keys: tf.Tensor, view: Any, seed: int) -> tf.Tensor:
     """The seeds of a view of a batch."""
-    return view_seeds(checksums(without_id(x)), keys, view, seed)
+    halves = tf.bitcast(tf.bitcast(keys, tf.int32), tf.uint32)
+    view = tf.reshape(tf.cast(view, tf.uint32), (1,))
+    return tf.bitcast(view_seeds(checksums_in_graph(without_id(x)), halves, view, seed), tf.int32)
 
 
 def head_of(examples: Examples, owner: str) -> Any:
@@ -72,7 +73,7 @@ def plan_of(
     rows = min(ROWS_PER_SHARD, BYTES_PER_SHARD // layout.row.itemsize)
     facts = {
         "format": FORMAT,
-        "teacher": speaker.describe(),
+        "teacher": speaker.describe(shown, layout),
         "data": {
             "inputs": examples.spec,
             "keyed_by": ID if examples.has_ids else "position",

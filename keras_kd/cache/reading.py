@@ -64,25 +64,28 @@ def open_cache(path: str | os.PathLike, dataset: Any, *, augment: Augment | None
     if manifest.views > 1:
         result = passes.counting(result)
     size = examples.dataset.cardinality()
-    return passes.mark(result.apply(tf.data.experimental.assert_cardinality(size)) if size >= 0 else result)
+    if size >= 0 and not (augment and examples.batched and not examples.has_even_batches(manifest.examples)):
+        result = result.apply(tf.data.experimental.assert_cardinality(size))
+    return passes.mark(result)
 
 
 def _as_stored(joiner: Joiner, examples: Examples, passes: Passes) -> tf.data.Dataset:
     """The examples as they are, in the source's own batches."""
 
-    def join(first, element, view):
+    def join(element, first, view):
         x, rest = split(element)
         _, signals = joiner(x, first, view)
         return (WithSignals(without_id(x), signals), *rest)
 
-    joined = tf.data.Dataset.zip(examples.placed(examples.batches()), passes.views()).map(_flat(join), tf.data.AUTOTUNE)
-    return joined if examples.batched else joined.unbatch()
+    if examples.batched:
+        return passes.joined(join, examples.dataset)
+    return _one_by_one(passes.joined(join, examples.blocks(examples.stretch)))
 
 
 def _with_views(joiner: Joiner, examples: Examples, augment: Augment, passes: Passes) -> tf.data.Dataset:
     """The examples as the pass's view shows them; one by one, for that is how they were shown to the teacher."""
 
-    def join(first, element, view):
+    def join(element, first, view):
         x, rest = split(element)
         seeds, signals = joiner(x, first, view)
         both = (without_id(x), rest[:1])
@@ -93,13 +96,13 @@ def _with_views(joiner: Joiner, examples: Examples, augment: Augment, passes: Pa
             y = tuple(mixed_labels(augment, label, seed, other) for label, other in zip(y, partner[1], strict=True))
         return (WithSignals(shown(augment, x, seed, *partner[:1]), signals), *y, *beside)
 
-    blocks = tf.data.Dataset.zip(examples.placed(examples.blocks()), passes.views())
-    views = blocks.map(_flat(join), tf.data.AUTOTUNE).unbatch().map(show, tf.data.AUTOTUNE)
-    return examples.batched_alike(views)
+    blocks = examples.blocks(None if mixes(augment) else examples.stretch)
+    return examples.batched_alike(_one_by_one(passes.joined(join, blocks)).map(show, tf.data.AUTOTUNE))
 
 
-def _flat(function):
-    return lambda placed, view: function(*placed, view)
+def _one_by_one(blocks: tf.data.Dataset) -> tf.data.Dataset:
+    """The examples of blocks, as slices: `unbatch` would copy each."""
+    return blocks.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
 
 
 def _check_data(manifest: Manifest, examples: Examples) -> None:

@@ -1,5 +1,6 @@
 """The teacher that a cache is made of: asked block by block, its answers checked."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from keras_kd.cache.codecs import Codec
 from keras_kd.cache.examples import without_id
-from keras_kd.cache.fingerprints import checksums, digest, teacher_fingerprint
+from keras_kd.cache.fingerprints import checksums, digest, is_function, teacher_fingerprint
 from keras_kd.cache.layout import Layout
 from keras_kd.probabilities import refuse_teacher_scores, scores_by_value
 from keras_kd.replay import SignalKey
@@ -95,10 +96,25 @@ class Speaker:
                 )
         return arrays
 
-    def describe(self) -> dict[str, str]:
-        """Who speaks: name, and fingerprint of architecture and weights."""
-        return {"name": self.teacher.name, "fingerprint": teacher_fingerprint(self.teacher)}
+    def describe(self, x: Any, layout: Layout) -> dict[str, str]:
+        """Who speaks: names, and fingerprint of architecture and weights; of a function, what it says of a batch."""
+        names = "+".join(_name_of(member) for member in self.teacher.members)
+        return {"name": names, "fingerprint": teacher_fingerprint(self.teacher, self._sample(x, layout))}
+
+    def _sample(self, x: Any, layout: Layout) -> bytes:
+        functions = [member for member in self.teacher.members if is_function(member)]
+        if not functions:
+            return b""
+        said = self.checked(self(x), layout, 0)
+        return layout.encode(np.zeros(len(said[0]), np.int32), said, np.random.default_rng(0)).tobytes()
 
     def preprocessing(self, x: Any) -> str:
         """Tells a preprocessing by what it makes of a first batch."""
         return digest(*(checksums(member.inputs_for(x)) for member in self.teacher.members))
+
+
+def _name_of(member: Teacher) -> str:
+    """A model's name, less the number by which Keras tells the models of one class in a process."""
+    numbered = re.fullmatch(r"(.+)_\d+", member.name)
+    by_keras = numbered and numbered[1].replace("_", "") == type(member.model).__name__.lower()
+    return numbered[1] if by_keras else member.name

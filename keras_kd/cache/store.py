@@ -2,23 +2,30 @@
 
 A shard holds a header (what the cache is, as JSON), then for each block of examples the keys, where examples have ids,
 and one record of rows for each view. All sizes follow from the header, so that any row can be read by itself.
+
+What is being written has another name: `.fresh` until all that an interrupted writer has left is copied, `.partial`
+until the shard is whole. A killed process leaves each of them readable. Nothing is forced to the disk: after a power
+cut a file may be torn under any name, and every start finds that by the checksums, and writes the file anew.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import numpy as np
 import tensorflow as tf
 
 MANIFEST = "manifest.json"
 FRAME = 16  # what TFRecord puts around a record: 12 bytes before, 4 behind
-_BEFORE = 12
+BEFORE = 12
 
 
 def shard_name(shard: int) -> str:
@@ -26,11 +33,26 @@ def shard_name(shard: int) -> str:
     return f"signals-{shard:05}.tfrecord"
 
 
+def shards_in(folder: Path, suffix: str = "tfrecord") -> dict[int, Path]:
+    """The whole shards of a folder by their numbers, in order; with `"partial"`, those that were begun."""
+    named = ((re.fullmatch(rf"signals-(\d{{5,}})\.{suffix}", path.name), path) for path in folder.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in named if match))
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that is whole whenever it is there."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    """Writes a text file that is whole whenever it is there; of several processes, each the same."""
+    partial = path.with_name(f"{path.name}.{uuid4().hex}.partial")
+    with full_disk_named(path):
+        partial.write_text(text, encoding="utf-8")
+    with contextlib.suppress(FileNotFoundError):  # another process was done first, and has swept
+        os.replace(partial, path)
+
+
+def sweep(folder: Path) -> None:
+    """Deletes what interrupted writers have left in a folder where all is whole."""
+    for pattern in ("signals-*.partial", "signals-*.fresh", f"{MANIFEST}.*.partial"):
+        for leftover in folder.glob(pattern):
+            leftover.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -77,17 +99,19 @@ class Geometry:
         whole, rest = divmod(file - FRAME - self.header, self.group(self.block))
         return whole * self.block + (rest - self.group(0)) // (self.group(1) - self.group(0)) * bool(rest)
 
-    def offsets(self, places: np.ndarray, view: int, examples: int) -> np.ndarray:
-        """Where rows of a view begin in a shard of so many examples."""
-        block, place = np.divmod(places, self.block)
-        size = np.minimum(self.block, examples - block * self.block)
+    def run(self, place: int, view: int, examples: int) -> tuple[int, int]:
+        """Where the row of a place begins in a shard of so many examples, and how many follow it without a gap."""
+        block, place = divmod(place, self.block)
+        size = min(self.block, examples - block * self.block)
         keys = FRAME + 8 * size if self.keyed else 0
-        start = FRAME + self.header + block * self.group(self.block) + keys
-        return start + view * (FRAME + self.row * size) + _BEFORE + self.row * place
+        start = self.block_start(block) + keys + view * (FRAME + self.row * size) + BEFORE
+        return start + self.row * place, size - place
 
 
 class ShardWriter:
     """Writes one shard block by block; what an interrupted writer has left is taken over.
+
+    A writer that is still at work on the shard is shut out: of two, the later goes on.
 
     Args:
         folder: The folder of the cache.
@@ -103,35 +127,57 @@ class ShardWriter:
         self.shard = shard
         self._path = folder / shard_name(shard)
         self._partial = self._path.with_suffix(".partial")
-        left = list(records_of(self._partial))[
-            : 1 + records_per_block * blocks_left(self._partial, header, records_per_block)
-        ]
-        fresh = self._path.with_suffix(".fresh")
+        blocks = blocks_left(self._partial, header, records_per_block)
+        left = islice(records_of(self._partial), 1 + records_per_block * blocks) if blocks else [header]
+        fresh = self._path.with_suffix(f".{uuid4().hex}.fresh")
         with full_disk_named(self._path):
             self._file = tf.io.TFRecordWriter(os.fspath(fresh))
-            self.write(left or [header])
+        self._append(left)
+        self._inode = fresh.stat().st_ino
         os.replace(fresh, self._partial)  # the open file goes on under its new name
+        for leftover in folder.glob(f"{self._path.stem}.*.fresh"):
+            leftover.unlink(missing_ok=True)
 
     def write(self, records: Sequence[bytes]) -> None:
-        """Writes the records of a block, so that they are there should the process be killed."""
+        """Writes the records of a block, so that they are there should the process be killed.
+
+        Raises:
+            OSError: If they cannot be written, or another process has taken the shard over.
+        """
+        self._refuse_if_taken_over()
+        self._append(records)
+
+    def _append(self, records: Iterable[bytes]) -> None:
         with full_disk_named(self._path):
             for record in records:
                 self._file.write(record)
             self._file.flush()
 
+    def _refuse_if_taken_over(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            if self._partial.stat().st_ino == self._inode:
+                return
+        raise OSError(
+            errno.EBUSY,
+            f"`cache_teacher`: another process has taken over {self._path}. Let each machine write a part of its own, "
+            "as `shard=(i, n)`",
+        )
+
     def close(self) -> None:
         """Closes the file without claiming that it is whole."""
-        self._file.close()
+        with contextlib.suppress(tf.errors.OpError):  # a disk that is full was told of before
+            self._file.close()
 
     def finish(self) -> None:
         """Closes the file and gives it its name."""
         with full_disk_named(self._path):
             self._file.close()
+        self._refuse_if_taken_over()
         os.replace(self._partial, self._path)
 
 
 class full_disk_named:
-    """Turns TensorFlow's errors of writing into the `OSError` that a user can act on."""
+    """Turns the errors of writing into an `OSError` of one line that a user can act on."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -141,27 +187,29 @@ class full_disk_named:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, tf.errors.OpError):
+            code = errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO
             text = str(error.message).split("; ")[-1]
-            raise OSError(
-                errno.ENOSPC if isinstance(error, tf.errors.ResourceExhaustedError) else errno.EIO,
-                f"`cache_teacher`: cannot write {self._path} ({text}). What is written is kept: make room and run the "
-                "same again",
-            ) from error
+        elif isinstance(error, OSError):
+            code, text = error.errno, error.strerror
+        else:
+            return
+        raise OSError(
+            code,
+            f"`cache_teacher`: cannot write {self._path} ({text}). What is written is kept: make room and run the "
+            "same again",
+        ) from error
 
 
 def records_of(path: Path) -> Iterator[bytes]:
-    """The records of a file, up to where it breaks off."""
-    try:
-        if path.is_file():
-            yield from tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()
-    except tf.errors.DataLossError:
-        return
+    """The records of a file, up to where it breaks off; none of one that is not there."""
+    with contextlib.suppress(tf.errors.DataLossError, tf.errors.NotFoundError):
+        yield from tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()
 
 
 def blocks_left(path: Path, header: bytes, records_per_block: int) -> int:
     """Whole blocks in what an interrupted writer has left; none where it wrote another cache."""
-    records = list(records_of(path))
-    return (len(records) - 1) // records_per_block if records[:1] == [header] else 0
+    records = records_of(path)
+    return sum(1 for _ in records) // records_per_block if next(records, None) == header else 0
 
 
 def header_of(path: Path) -> Mapping[str, Any] | None:
@@ -178,49 +226,3 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class RowReader:
-    """Reads rows of any examples by their place in the cache, in any order, and keeps nothing.
-
-    Args:
-        folder: The folder of the cache.
-        geometry: Where rows lie.
-        row: The type of a row.
-        examples: Examples of the cache.
-    """
-
-    def __init__(self, folder: Path, geometry: Geometry, row: np.dtype, examples: int):
-        self._folder, self._geometry, self._row, self._examples = folder, geometry, row, examples
-
-    def rows(self, places: np.ndarray, view: int) -> np.ndarray:
-        """Rows of a view, in the order of the places."""
-        found = np.empty(len(places), self._row)
-        shards = places // self._geometry.shard
-        for shard in np.unique(shards):
-            chosen = np.flatnonzero(shards == shard)
-            start = int(shard) * self._geometry.shard
-            held = min(self._geometry.shard, self._examples - start)
-            offsets = self._geometry.offsets(places[chosen] - start, view, held)
-            self._read(self._folder / shard_name(int(shard)), offsets, found, chosen)
-        return found
-
-    def _read(self, path: Path, offsets: np.ndarray, found: np.ndarray, chosen: np.ndarray) -> None:
-        size = self._row.itemsize
-        breaks = np.flatnonzero(np.diff(offsets) != size) + 1
-        with path.open("rb", buffering=0) as file:
-            for run in np.split(np.arange(len(offsets)), breaks):
-                file.seek(int(offsets[run[0]]))
-                found[chosen[run]] = np.frombuffer(file.read(size * len(run)), self._row)
-
-    def keys(self) -> np.ndarray:
-        """The keys of all examples, in the order of the cache."""
-        geometry, found = self._geometry, []
-        for start in range(0, self._examples, geometry.shard):
-            held = min(geometry.shard, self._examples - start)
-            with (self._folder / shard_name(start // geometry.shard)).open("rb") as file:
-                for block, first in enumerate(range(0, held, geometry.block)):
-                    size = min(geometry.block, held - first)
-                    file.seek(geometry.block_start(block) + _BEFORE)
-                    found.append(np.frombuffer(file.read(8 * size), "<i8"))
-        return np.concatenate(found)

@@ -1,5 +1,6 @@
 """`cache_teacher`: asks a teacher once about every view of every example, and writes down what it says."""
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ def cache_teacher(
 
     Bytes per view: a seed of 4, then for logits of C classes 4C in float32, 2C in float16, C + 4 in int8, 4k with
     `top_k` or `samples`; two for each number of a feature. An interrupted run, killed or out of disk, goes on where it
-    was when it is called again, and ends with the same bytes. Shows a progress bar, with examples a second.
+    was when it is called again, and ends with the same bytes; it reads all that is there first, seconds for each
+    gigabyte, and writes damaged shards anew. Shows a progress bar, with examples a second.
 
     Args:
         teacher: A Keras model, a `Teacher`, a list of models or an `Ensemble`, a SavedModel folder, a `.tflite` file,
@@ -70,7 +72,7 @@ def cache_teacher(
     Raises:
         ValueError: If an argument is none of these, the teacher ends in undeclared probabilities or gives NaN, or the
             folder holds a cache of another teacher, data set, augmentation or form.
-        OSError: If the disk is full. What is written is kept.
+        OSError: If `path` cannot be written to, or the disk is full. What is written is kept.
 
     Example:
         >>> import keras, numpy as np, tempfile
@@ -90,11 +92,12 @@ def cache_teacher(
     if source is None:
         raise ValueError("`cache_teacher`: `teacher` must be a teacher. Received: None.")
     _check(views, augment, seed, shard)
+    folder = _folder_of(path)
+    codec_of(dtype, top_k, samples, temperature)
     codec = {"dtype": dtype, "top_k": top_k, "samples": samples, "temperature": float(temperature)}
-    codec_of(**codec)
     examples = Examples.of(dataset, "cache_teacher", _ranks(source))
     speaker = Speaker(source, taps, float(temperature))
-    writer = _Writer(Path(path), speaker, examples, plan_of(speaker, examples, codec, views, augment, seed), augment)
+    writer = _Writer(folder, speaker, examples, plan_of(speaker, examples, codec, views, augment, seed), augment)
     return writer.run(*shard)
 
 
@@ -110,9 +113,36 @@ def _check(views: int, augment: Augment | None, seed: int, shard: tuple[int, int
         raise ValueError(f"`cache_teacher`: `augment` must be a function (x, seed) -> x. Received: {augment!r}.")
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"`cache_teacher`: `seed` must be an integer in [0, 2**32). Received: seed={seed!r}.")
-    part, parts = shard
-    if not 0 <= part < parts:
+    if not (isinstance(shard, tuple | list) and [type(number) for number in shard] == [int, int]):
+        raise ValueError(f"`cache_teacher`: `shard` must be two integers (i, n). Received: shard={shard!r}.")
+    if not 0 <= shard[0] < shard[1]:
         raise ValueError(f"`cache_teacher`: `shard` must be (i, n) with 0 <= i < n. Received: shard={shard!r}.")
+
+
+def _folder_of(path: str | os.PathLike) -> Path:
+    """The path of a folder, which need not be there yet."""
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(f"`cache_teacher`: `path` must be the path of a folder. Received: path={path!r}.")
+    if "://" in os.fspath(path):
+        raise ValueError(
+            f"`cache_teacher`: `path` must be a folder of a mounted file system. Received: path={path!r}. Write to a "
+            "folder and copy its files there, or mount the store."
+        )
+    return Path(path)
+
+
+def _make(folder: Path) -> None:
+    """Makes a folder to write to, where there is none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "Permission denied")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"`cache_teacher`: `path` must be a folder to write to, there or to be made. Received: {folder} "
+            f"({error.strerror})",
+        ) from error
 
 
 def _ranks(teacher: Teacher | Ensemble) -> list[int] | None:
@@ -135,27 +165,27 @@ class _Writer:
 
     def run(self, part: int, parts: int) -> Manifest | None:
         """Writes one of several parts, and the manifest when all are there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        _make(self._folder)
         there = survey(self._folder, self._plan, self._examples.count)
         if isinstance(there, Manifest):
             print(f"Nothing to do: {there}.")
             return there
-        begun = {shard: blocks for shard, blocks in self._begun().items() if shard % parts == part}
-        end = self._write(self._views(there, begun, part, parts), begun)
-        for shard in begun:  # all was written but the name
-            if shard not in survey(self._folder, self._plan):
+        begun = self._begun(part, parts)
+        end = self._write(self._views(there, begun, part, parts))
+        for shard, blocks in begun.items():
+            if blocks and not (self._folder / store.shard_name(shard)).exists():  # all was written but the name
                 self._open(shard).finish()
         if parts > 1:
             end = self._examples.counted()
         return finish(self._folder, self._plan, end)
 
-    def _begun(self) -> dict[int, int]:
-        """How many blocks of a shard an interrupted run has left."""
-        found = {}
-        for path in self._folder.glob("signals-*.partial"):
-            shard = int(path.stem.removeprefix("signals-"))
-            found[shard] = store.blocks_left(path, self._plan.header(shard), self._records)
-        return found
+    def _begun(self, part: int, parts: int) -> dict[int, int]:
+        """How many blocks of a shard an interrupted run of this part has left."""
+        return {
+            shard: store.blocks_left(path, self._plan.header(shard), self._records)
+            for shard, path in store.shards_in(self._folder, "partial").items()
+            if shard % parts == part
+        }
 
     def _open(self, shard: int) -> store.ShardWriter:
         return store.ShardWriter(self._folder, shard, self._plan.header(shard), self._records)
@@ -184,7 +214,7 @@ class _Writer:
         wanted = self._examples.blocks().enumerate().filter(is_wanted)
         return wanted.flat_map(views_of).prefetch(tf.data.AUTOTUNE)
 
-    def _write(self, views: tf.data.Dataset, begun: dict[int, int]) -> int:
+    def _write(self, views: tf.data.Dataset) -> int:
         """Asks and writes; returns the place behind the last example seen."""
         progress = _Progress(self._examples.count, self._plan.bytes_per_example)
         writer, records, end = None, [], 0
