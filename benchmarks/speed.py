@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers
+from speed_cached import CLASSES, LONG, TOP_K, cached_runs, memory_of_reading, writing_runs
 from speed_models import (
     by_hand,
     compiled,
@@ -43,6 +44,7 @@ SMALL, LARGE = (64, 96, 208, 104), (128, 256, 512, 560)
 HEADER = ("what", "over", "aim", "CPU time", "time", "time, best rounds", "seconds, best round")
 BUILTIN, BY_HAND, OURS = "`keras.distillation`", "the same by hand", "`kd.Distiller`"
 TEACHER, STUDENT_ALONE = "teacher's inference", "student's plain `fit`"
+CACHED, WRITING = "`kd.Distiller` from a cache", "`kd.cache_teacher`"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Contest:
     contestants: Mapping[str, Callable[[], Any]]
     ratios: Sequence[Ratio]
     rounds: int = ROUNDS
+
+    def table(self) -> dict[str, Any]:
+        """Title, header and rows."""
+        return {"title": f"{self.title}; {self.rounds} rounds", "header": list(HEADER), "rows": self.rows()}
 
     def rows(self) -> list[list[str]]:
         """Runs all in turn, after one round that counts for nothing: median and quartiles of each ratio."""
@@ -147,7 +153,48 @@ def features() -> Iterator[Contest]:
     yield Contest(sizes("Soft targets and a hint", student, teacher, shape), runs, [Ratio(OURS, [BY_HAND], 1.07)])
 
 
-PARTS: dict[str, Callable[[], Iterator[Contest]]] = {"live": live, "features": features}
+def cached() -> Iterator[Contest]:
+    """What the teacher said, from a cache."""
+    for title, teacher_widths, options in (
+        ("in batches", SMALL, {"batched": True}),
+        ("shuffled", SMALL, {}),
+        ("shuffled", LARGE, {}),
+        ("augmented and shuffled", SMALL, {"augmented": True}),
+    ):
+        student, teacher = convolutional(STUDENT), convolutional(teacher_widths)
+        runs = cached_runs(student, teacher, 60 if teacher_widths is SMALL else 30, **options)
+        runs = {{"cached": CACHED, "alone": STUDENT_ALONE, "builtin": BUILTIN}[name]: run for name, run in runs.items()}
+        ratios = [
+            Ratio(CACHED, [STUDENT_ALONE], 1.05),
+            Ratio(BUILTIN, [CACHED]),
+            Ratio(BUILTIN, [STUDENT_ALONE]),
+        ]
+        yield Contest(sizes(f"Cached, {title}", student, teacher, (28, 28, 1)), runs, ratios, rounds=11)
+
+
+def writing() -> Iterator[Contest]:
+    """Asking the teacher once, and writing it down."""
+    for widths, steps in ((SMALL, 40), (LARGE, 16)):
+        teacher = convolutional(widths)
+        runs = writing_runs(teacher, steps)
+        runs = {WRITING: runs["write"], "`predict`": runs["predict"]}
+        title = f"Writing, teacher of {teacher.count_params():,} weights, 28×28×1"
+        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=11)
+
+
+def reading() -> Iterator[dict[str, Any]]:
+    """A million examples, and no more memory at the end than at the beginning."""
+    title = f"Reading {LONG:,} examples of {CLASSES:,} classes, top {TOP_K}"
+    yield {"title": title, "header": ["examples read", "resident memory", "time"], "rows": memory_of_reading()}
+
+
+PARTS: dict[str, Callable[[], Iterator[Contest | dict[str, Any]]]] = {
+    "live": live,
+    "features": features,
+    "cached": cached,
+    "writing": writing,
+    "reading": reading,
+}
 
 
 def same_start(channels: int) -> keras.initializers.Initializer:
@@ -167,30 +214,43 @@ def sizes(what: str, student: keras.Model, teacher: keras.Model, shape: Sequence
     """A title that says how large the models are."""
     small, large = student.count_params(), teacher.count_params()
     pixels = "×".join(map(str, shape))
-    return f"{what}: student of {small:,} weights, teacher of {large / small:.0f} × as many, images of {pixels}"
+    return f"{what}, teacher {large / small:.0f} × its student, {pixels}; student of {small:,} weights"
 
 
 def measure(part: str) -> list[dict[str, Any]]:
     """The tables of a part."""
     tables = []
     for contest in PARTS[part]():
-        tables.append({"title": contest.title, "rounds": contest.rounds, "rows": contest.rows()})
-        print(contest.title, *map(" | ".join, tables[-1]["rows"]), sep="\n", flush=True)
+        tables.append(contest if isinstance(contest, dict) else contest.table())
+        print(tables[-1]["title"], *map(" | ".join, tables[-1]["rows"]), sep="\n", flush=True)
     return tables
+
+
+def summary(tables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was aimed at, and what was measured, a line for each."""
+    lines = ["| what | over | aim | CPU time | time |", "|---|---|---|---|---|"]
+    for table in tables:
+        if table["header"] == list(HEADER):
+            what, *_ = table["title"].split(";")
+            lines += [f"| {what}: {' | '.join(row[:5])} |" for row in table["rows"] if row[2]]
+    return lines
 
 
 def as_markdown(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """All tables that there are, in the order of the parts."""
+    tables = [table for part in PARTS for table in parts.get(part, ())]
     lines = [
         "# Speed",
         "",
         f"`python benchmarks/speed.py`, Keras {keras.__version__}, TensorFlow {tf.__version__}, CPU with 2 cores, "
         "batches of 128. Ratios within a round, the contestants run in turn: median, and quartiles in brackets. Time "
         "by the clock also counts what else the machine does; CPU time does not.",
+        "",
+        *summary(tables),
     ]
-    for table in (table for part in PARTS for table in parts.get(part, ())):
-        lines += ["", f"## {table['title']}", "", f"{table['rounds']} rounds.", ""]
-        lines += ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    for table in tables:
+        lines += ["", f"## {table['title']}", ""]
+        lines += ["| " + " | ".join(table["header"]) + " |", "|---" * len(table["header"]) + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in table["rows"]]
     return "\n".join(lines) + "\n"
 

@@ -114,7 +114,13 @@ def soft_labels(
         above.set(xticks=[], yticks=[], title=f"a {labels[index]}")
         for place, (name, probabilities) in enumerate(beliefs.items()):
             classes = np.arange(len(probabilities[index]))
-            below.bar(classes + (place - 0.5) * width, probabilities[index], width, color=COLORS.get(name), label=name)
+            below.bar(
+                classes + (place - (len(beliefs) - 1) / 2) * width,
+                probabilities[index],
+                width,
+                color=COLORS.get(name),
+                label=name,
+            )
         below.set(xticks=classes, ylim=(0, top))
         below.yaxis.set_visible(index == 0)
         below.tick_params(labelsize=7)

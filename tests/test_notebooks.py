@@ -39,6 +39,50 @@ def check_methods(printed):
     assert round(100 * accuracy_of_report(printed), 1) == by_method[best]
 
 
+def check_cached_teacher(printed):
+    """Caches of 4 and 16 views were ahead of the student alone by 5 points or more, and so was the teacher live."""
+    check_cache_on_disk(printed)
+    check_refusals(printed)
+
+    processor = numbers(r"^(alone|live|cached) +\d+ +(\d+)$", printed)
+    assert processor["cached"] < processor["live"]
+
+    asked = numbers(r"^(\S.*?) +([\d,]+) +[\d.]+ +[\d.]+$", printed)
+    assert asked == {"alone": 0, "1 view": 200, "4 views": 800, "16 views": 3200, "live": 200 * 32}
+    by_teacher = numbers(r"^(\S.*?) +[\d,]+ +[\d.]+ +([\d.]+)$", printed)
+    assert min(by_teacher[name] for name in ("4 views", "16 views", "live")) > by_teacher["alone"]
+
+    (best,) = re.findall(r"^best on validation: (.*),", printed, re.MULTILINE)
+    assert round(100 * accuracy_of_report(printed), 1) == by_teacher[best]
+
+
+def check_cache_on_disk(printed):
+    """A view is a seed of 4 bytes and ten classes; an answer is that of its own digit, within what float16 rounds."""
+    assert "saved_models/cached_teacher/16_views: what `teacher` says of 16 views of 200 examples, 384 bytes" in printed
+    difference = numbers(r"^(?:largest difference, )?(\S.*?) {2,}([\d.]+)$", printed)
+    assert difference["own digit"] <= difference["float16 may round by up to"] + 1e-4
+    assert difference["next digit"] > 1
+
+    kept = re.findall(r"^(\S+) +(\d+) ((?: {6}| +\d+\.\d){11})$", printed, re.MULTILINE)
+    sizes = {"float32": 4 + 40, "float16": 4 + 20, "int8": 4 + 10 + 4, "top_k=3": 4 + 12, "samples=8": 4 + 8}
+    assert {name: int(size) for name, size, _ in kept} == sizes
+    percentages = {name: [float(value) for value in row.split()] for name, _, row in kept}
+    np.testing.assert_allclose([sum(values) for values in percentages.values()], 100, atol=0.55)  # ten roundings
+    assert sorted(percentages["float32"])[-3:] == sorted(percentages["top_k=3"][:-1])
+
+
+def check_refusals(printed):
+    assert (
+        "`open_cache`: saved_models/cached_teacher/16_views is the cache of another data set, or of another order of "
+        "it. Open it with the source in the order that the teacher saw, and shuffle afterwards; or give `tfds_id`s. "
+        "The first is example "
+    ) in printed
+    assert (
+        "`SoftTargets`: the cache holds what the teacher said at temperature 4, and nothing else can be told from it. "
+        "Received: temperature=2. Use 4, or make a cache with `cache_teacher(..., temperature=2)`.\n"
+    ) in printed
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a notebook must show: pictures, a TFLite file of the digits' classes, and what it prints."""
@@ -52,11 +96,12 @@ class Shown:
 NOTEBOOKS = {
     "01_quickstart": Shown(3, "saved_models/quickstart/student.tflite", 15_000, check_quickstart),
     "02_methods": Shown(3, "saved_models/methods/student.tflite", 7_880, check_methods),
+    "03_cached_teacher": Shown(3, "saved_models/cached_teacher/student/student.tflite", 15_000, check_cached_teacher),
 }
 
 
 def numbers(pattern, printed):
-    return {name: float(number) for name, number in re.findall(pattern, printed, re.MULTILINE)}
+    return {name: float(number.replace(",", "")) for name, number in re.findall(pattern, printed, re.MULTILINE)}
 
 
 def accuracy_of_report(printed):

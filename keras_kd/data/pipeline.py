@@ -37,7 +37,7 @@ def pipeline(
         The dataset of batches, its elements in the same form as those of `dataset`.
 
     Raises:
-        ValueError: if `batch_size` is less than 1.
+        ValueError: if `batch_size` is less than 1, or the data set is that of `open_cache`, which needs no pipeline.
 
     Example:
         >>> import keras_kd.data
@@ -49,6 +49,12 @@ def pipeline(
     """
     if batch_size < 1:
         raise ValueError(f"`pipeline`: `batch_size` must be at least 1. Received: batch_size={batch_size}.")
+    x = dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else dataset.element_spec
+    if hasattr(x, "signals"):
+        raise ValueError(
+            "`pipeline`: it would hold on to one view of a cached teacher. Received the data set of `open_cache`. "
+            "Shuffle and batch that itself: `cached.shuffle(10_000).batch(128).prefetch(2)`."
+        )
     if transform is not None:
         dataset = _map_x(dataset, transform)
     dataset = dataset.cache()

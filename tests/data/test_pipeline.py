@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_kd.data import pipeline, random_shift
+from keras_kd.data import mixup, pipeline, random_shift
+from keras_kd.replay import WithSignals
 
 X = np.arange(10 * 3 * 3, dtype="float32").reshape(10, 3, 3, 1) + 1
 Y = np.arange(10)
@@ -130,3 +131,19 @@ def test_unknown_cardinality_is_shuffled_whole():
 def test_batch_size_below_one_is_refused():
     with pytest.raises(ValueError, match=r"`pipeline`: `batch_size` must be at least 1. Received: batch_size=0\."):
         pipeline(examples(), batch_size=0)
+
+
+def test_mixup_mixes_examples_and_their_labels_alike():
+    x = np.eye(4, dtype="float32")[:, None, None] * np.ones((4, 2, 2, 4), "float32")  # an image that shows its class
+    source = tf.data.Dataset.from_tensor_slices((x, np.arange(4)))
+    data = pipeline(source, batch_size=4, training=True, augment=mixup(alpha=1.0, num_classes=4))
+    for images, labels in data:
+        np.testing.assert_allclose(images.numpy().mean((1, 2)), labels, atol=1e-6)
+        assert (np.sort(labels, axis=1)[:, -2] > 0).any()
+
+
+def test_the_data_of_a_cache_are_refused_for_their_views_would_stand_still():
+    cached = WithSignals(np.zeros((4, 2)), {"key": {"logits": np.zeros((4, 3))}})
+    source = tf.data.Dataset.from_tensor_slices((cached, [0] * 4))
+    with pytest.raises(ValueError, match=r"`pipeline`: it would hold on to one view .* Shuffle and batch that itself"):
+        pipeline(source)
