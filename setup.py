@@ -37,7 +37,9 @@ setup(
             "nbclient",
             "nbformat",
             "ipykernel",
+            "apache-beam",
         ],
+        "beam": ["apache-beam"],  # makes the cache of a teacher on many machines
         "dev": ["ruff", "pre-commit"],
     },
     entry_points={"console_scripts": ["keras-kd=keras_kd.cli:main"]},

@@ -20,6 +20,10 @@ class WithSignals(NamedTuple):
     x: Any
     signals: Mapping[str, Mapping[str, Any]]
 
+    def heard(self) -> Signals:
+        """What the teacher said: `outputs` and `taps` by name, as if it had just spoken."""
+        return heard(self.signals)
+
 
 @dataclass(frozen=True)
 class SignalKey:

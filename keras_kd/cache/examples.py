@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,7 +32,14 @@ class Examples:
     spec: str
 
     @classmethod
-    def of(cls, data: Any, owner: str, ranks: list[int] | None = None, spec: str | None = None) -> "Examples":
+    def of(
+        cls,
+        data: Any,
+        owner: str,
+        ranks: list[int] | None = None,
+        spec: str | None = None,
+        seen: Callable[[Any], Any] = lambda x: x,
+    ) -> "Examples":
         """Reads what a user hands over as data.
 
         Args:
@@ -40,20 +47,20 @@ class Examples:
             owner: Who asks, for the text of errors.
             ranks: Ranks of the batches that the teacher takes, where they are known.
             spec: What an example looks like, where a cache says it.
+            seen: Picks from the inputs what the teacher takes. Defaults to all.
 
         Raises:
             ValueError: If it is none of these.
         """
         dataset = as_dataset(data, owner)
         x, rest = split(dataset.element_spec)
-        leaves = [leaf.shape for leaf in keras.tree.flatten(without_id(x))]
         if spec in (_spec(x, batched=False), _spec(x, batched=True)):
             batched = _spec(x, batched=False) != spec
-        elif ranks is not None and len(ranks) == len(leaves):
-            batched = [shape.rank for shape in leaves] == ranks
+        elif ranks is not None and len(ranks) == len(taken := keras.tree.flatten(seen(without_id(x)))):
+            batched = [leaf.shape.rank for leaf in taken] == ranks
         else:
-            leaves += [leaf.shape for leaf in keras.tree.flatten(rest)]
-            batched = all(shape.rank and shape[0] is None for shape in leaves)
+            shapes = [leaf.shape for leaf in keras.tree.flatten((without_id(x), rest))]
+            batched = all(shape.rank and shape[0] is None for shape in shapes)
         return cls(dataset, batched, _spec(x, batched))
 
     @property

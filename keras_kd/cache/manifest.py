@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,7 @@ class Manifest:
     """
 
     path: Path
-    contents: Mapping[str, Any]
+    contents: Mapping[str, Any] = field(repr=False)
 
     @property
     def examples(self) -> int:

@@ -46,11 +46,9 @@ def open_cache(path: str | os.PathLike, dataset: Any, *, augment: Augment | None
         >>> from keras_kd import cache_teacher
         >>> x = np.random.default_rng(0).random((100, 8), "float32")
         >>> teacher = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
-        >>> keras.config.disable_interactive_logging()  # no progress bar
-        >>> cache = cache_teacher(teacher, x, tempfile.mkdtemp())
+        >>> cache = cache_teacher(teacher, x, tempfile.mkdtemp(), verbose=0)
         >>> (batch,) = next(iter(open_cache(cache.path, x).shuffle(100).batch(10)))
-        >>> (signal,) = batch.signals.values()
-        >>> bool(np.allclose(signal["logits"], teacher(batch.x), atol=1e-2))
+        >>> bool(np.allclose(batch.heard().outputs["output_0"], teacher(batch.x), atol=1e-2))
         True
     """
     manifest = Manifest.read(Path(path))

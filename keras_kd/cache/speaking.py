@@ -59,7 +59,7 @@ class Speaker:
                 refuse_teacher_scores("cache_teacher", member, found)
         # One trace for whole and last blocks.
         spec = keras.tree.map_structure(lambda leaf: tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype), x)
-        self._ask = tf.function(self._said, input_signature=[spec], autograph=False)
+        self._ask = tf.function(self._said, autograph=False).get_concrete_function(spec)
 
     def layout(self, codec: Codec, x: Any) -> Layout:
         """How what it says is laid out, from what it says of a batch."""

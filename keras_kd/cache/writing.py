@@ -2,12 +2,10 @@
 
 import errno
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -17,6 +15,7 @@ from keras_kd.cache.examples import Examples, split, without_id
 from keras_kd.cache.finishing import finish, survey
 from keras_kd.cache.manifest import Manifest, Plan
 from keras_kd.cache.planning import keys_in, plan_of, seeds_in
+from keras_kd.cache.progress import Progress
 from keras_kd.cache.speaking import Speaker
 from keras_kd.cache.views import Augment, view_of_block
 from keras_kd.teachers import Ensemble, Teacher, as_teacher
@@ -36,13 +35,14 @@ def cache_teacher(
     augment: Augment | None = None,
     seed: int = 0,
     shard: tuple[int, int] = (0, 1),
+    verbose: str | int = "auto",
 ) -> Manifest | None:
     """Asks a teacher once about every example of a source, in every view, and keeps the answers on disk.
 
     Bytes per view: a seed of 4, then for logits of C classes 4C in float32, 2C in float16, C + 4 in int8, 4k with
-    `top_k` or `samples`; two for each number of a feature. An interrupted run, killed or out of disk, goes on where it
-    was when it is called again, and ends with the same bytes; it reads all that is there first, seconds for each
-    gigabyte, and writes damaged shards anew. Shows a progress bar, with examples a second.
+    `top_k`, at most as many with `samples`; two for each number of a feature. An interrupted run, killed or out of
+    disk, goes on where it was when it is called again, and ends with the same bytes. Shows a progress bar, with
+    examples a second.
 
     Args:
         teacher: A Keras model, a `Teacher`, a list of models or an `Ensemble`, a SavedModel folder, a `.tflite` file,
@@ -65,6 +65,7 @@ def cache_teacher(
         seed: What the seeds of the views are drawn from. Defaults to 0.
         shard: `(i, n)` writes only the i-th of n parts, from 0, on one of n machines. Together they write the same
             files as one; the last, or another call without `shard`, writes the manifest.
+        verbose: 0 for no progress bar, as in Keras. Defaults to `"auto"`, a bar.
 
     Returns:
         The `Manifest`; `None` while parts are still to come.
@@ -78,8 +79,7 @@ def cache_teacher(
         >>> import keras, numpy as np, tempfile
         >>> x = np.random.default_rng(0).random((100, 8), "float32")
         >>> teacher = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
-        >>> keras.config.disable_interactive_logging()  # no progress bar
-        >>> cache = cache_teacher(teacher, x, tempfile.mkdtemp())
+        >>> cache = cache_teacher(teacher, x, tempfile.mkdtemp(), verbose=0)
         >>> cache.examples, cache.bytes_per_example
         (100, 10)
 
@@ -95,10 +95,10 @@ def cache_teacher(
     folder = _folder_of(path)
     codec_of(dtype, top_k, samples, temperature)
     codec = {"dtype": dtype, "top_k": top_k, "samples": samples, "temperature": float(temperature)}
-    examples = Examples.of(dataset, "cache_teacher", _ranks(source))
+    examples = Examples.of(dataset, "cache_teacher", _ranks(source), seen=source.members[0].inputs_for)
     speaker = Speaker(source, taps, float(temperature))
-    writer = _Writer(folder, speaker, examples, plan_of(speaker, examples, codec, views, augment, seed), augment)
-    return writer.run(*shard)
+    plan = plan_of(speaker, examples, codec, views, augment, seed)
+    return _Writer(folder, speaker, examples, plan, augment, verbose).run(*shard)
 
 
 def _check(views: int, augment: Augment | None, seed: int, shard: tuple[int, int]) -> None:
@@ -146,7 +146,7 @@ def _make(folder: Path) -> None:
 
 
 def _ranks(teacher: Teacher | Ensemble) -> list[int] | None:
-    """Ranks of the batches that the teacher takes, where its inputs tell and are all there is of `x`."""
+    """Ranks of the batches that the teacher takes, where its inputs tell."""
     member = teacher.members[0]
     inputs = getattr(member.model, "inputs", None)
     if not inputs or member.preprocess is not None:
@@ -157,9 +157,17 @@ def _ranks(teacher: Teacher | Ensemble) -> list[int] | None:
 class _Writer:
     """Writes the shards of a plan that are not there yet."""
 
-    def __init__(self, folder: Path, speaker: Speaker, examples: Examples, plan: Plan, augment: Augment | None):
+    def __init__(
+        self,
+        folder: Path,
+        speaker: Speaker,
+        examples: Examples,
+        plan: Plan,
+        augment: Augment | None,
+        verbose: str | int,
+    ):
         self._folder, self._speaker, self._examples = folder, speaker, examples
-        self._plan, self._augment = plan, augment
+        self._plan, self._augment, self._verbose = plan, augment, verbose
         self._layout, self._geometry = plan.layout, plan.geometry
         self._records = self._geometry.views + self._geometry.keyed
 
@@ -168,7 +176,8 @@ class _Writer:
         _make(self._folder)
         there = survey(self._folder, self._plan, self._examples.count)
         if isinstance(there, Manifest):
-            print(f"Nothing to do: {there}.")
+            if self._verbose:
+                print(f"Nothing to do: {there}.")
             return there
         begun = self._begun(part, parts)
         end = self._write(self._views(there, begun, part, parts))
@@ -216,7 +225,7 @@ class _Writer:
 
     def _write(self, views: tf.data.Dataset) -> int:
         """Asks and writes; returns the place behind the last example seen."""
-        progress = _Progress(self._examples.count, self._plan.bytes_per_example)
+        progress = Progress(self._examples.count, self._plan.bytes_per_example, self._verbose)
         writer, records, end = None, [], 0
         try:
             for (index, view, keys, seeds), x in views:
@@ -247,25 +256,3 @@ class _Writer:
         # Drawn anew for each block, so that it does not matter who writes it, and when.
         generator = np.random.default_rng([self._plan.facts["seed"], view, first])
         return self._layout.encode(seeds, said, generator)
-
-
-class _Progress:
-    """A progress bar with examples a second and bytes an example."""
-
-    def __init__(self, examples: int | None, size: int):
-        names = ("examples_per_second", "bytes_per_example")
-        self._bar = keras.utils.Progbar(examples, stateful_metrics=names, unit_name="example")
-        self._start, self._done, self._size = time.perf_counter(), 0, size
-
-    def add(self, examples: int) -> None:
-        """Shows that so many more are done."""
-        self._done += examples
-        self._bar.update(self._done, self._values(), finalize=False)
-
-    def close(self) -> None:
-        """Ends the line."""
-        self._bar.update(self._done, self._values(), finalize=True)
-
-    def _values(self) -> list[tuple[str, float]]:
-        rate = self._done / (time.perf_counter() - self._start)
-        return [("examples_per_second", round(rate)), ("bytes_per_example", self._size)]
