@@ -162,7 +162,7 @@ def cached() -> Iterator[Contest]:
         ("augmented and shuffled", SMALL, {"augmented": True}),
     ):
         student, teacher = convolutional(STUDENT), convolutional(teacher_widths)
-        runs = cached_runs(student, teacher, 60 if teacher_widths is SMALL else 30, **options)
+        runs = cached_runs(student, teacher, 100 if teacher_widths is SMALL else 40, **options)
         runs = {{"cached": CACHED, "alone": STUDENT_ALONE, "builtin": BUILTIN}[name]: run for name, run in runs.items()}
         ratios = [
             Ratio(CACHED, [STUDENT_ALONE], 1.05),
@@ -174,12 +174,12 @@ def cached() -> Iterator[Contest]:
 
 def writing() -> Iterator[Contest]:
     """Asking the teacher once, and writing it down."""
-    for widths, steps in ((SMALL, 40), (LARGE, 16)):
+    for widths, steps in ((SMALL, 400), (LARGE, 40)):
         teacher = convolutional(widths)
         runs = writing_runs(teacher, steps)
         runs = {WRITING: runs["write"], "`predict`": runs["predict"]}
         title = f"Writing, teacher of {teacher.count_params():,} weights, 28×28×1"
-        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=11)
+        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=7)
 
 
 def reading() -> Iterator[dict[str, Any]]:

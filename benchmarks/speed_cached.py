@@ -38,7 +38,7 @@ def cached_runs(
     examples = examples_of(steps, student.input_shape[1:])
     options = {"augment": AUGMENT} if augmented else {}
     folder = Path(tempfile.mkdtemp()) / "cache"
-    kd.cache_teacher(teacher, examples, folder, views=VIEWS if augmented else 1, **options)
+    kd.cache_teacher(teacher, examples, folder, views=VIEWS if augmented else 1, verbose=0, **options)
     if batched:
         plain = examples.batch(BATCH).prefetch(tf.data.AUTOTUNE)
         cached = kd.open_cache(folder, examples.batch(BATCH)).prefetch(tf.data.AUTOTUNE)
@@ -67,7 +67,7 @@ def writing_runs(teacher: keras.Model, steps: int) -> dict[str, Callable[[], Any
     folder = Path(tempfile.mkdtemp())
     return {
         "predict": lambda: teacher.predict(examples.batch(256), verbose=0),
-        "write": lambda: kd.cache_teacher(teacher, examples, folder / str(time.perf_counter())),
+        "write": lambda: kd.cache_teacher(teacher, examples, folder / str(time.perf_counter()), verbose=0),
     }
 
 
@@ -76,7 +76,7 @@ def memory_of_reading() -> list[list[str]]:
     folder = Path(tempfile.mkdtemp()) / "cache"
     numbers = tf.data.Dataset.range(LONG).batch(1000).map(lambda n: tf.cast(n, tf.float32)[:, None])
     drawn = np.random.default_rng(0).normal(size=(1, CLASSES)).astype("float32")
-    kd.cache_teacher(lambda n: np.sin(n) * drawn, numbers, folder, top_k=TOP_K)
+    kd.cache_teacher(lambda n: np.sin(n) * drawn, numbers, folder, top_k=TOP_K, verbose=0)
     rows, start = [], time.perf_counter()
     for batch, _ in enumerate(kd.open_cache(folder, numbers), start=1):
         if batch * 1000 % EVERY == 0:

@@ -117,7 +117,7 @@ def table(results: dict[str, dict], teacher_accuracy: float) -> str:
 
 def plot(results: dict[str, dict]) -> plt.Figure:
     """Accuracy against views, between labels alone and the live teacher."""
-    drawn, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    drawn, axis = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
     mean, deviation = (
         {key: 100 * of([run["accuracy"] for run in result["runs"]]) for key, result in results.items()}
         for of in (statistics.mean, statistics.stdev)
@@ -125,21 +125,20 @@ def plot(results: dict[str, dict]) -> plt.Figure:
     for key, colour in (("live", "tab:green"), ("alone", "tab:gray")):
         axis.axhline(mean[key], color=colour, label=SETTINGS[key].title)
         axis.axhspan(mean[key] - deviation[key], mean[key] + deviation[key], color=colour, alpha=0.15, lw=0)
-    for kind, marker in (
-        (lambda key: key.startswith("views_"), "o-"),
-        (lambda key: key == "int8", "s"),
-        (lambda key: key == "top_3", "^"),
-        (lambda key: key == "sampled_4", "v"),
+    for keys, marker, beside in (
+        ([key for key in results if key.startswith("views_")], "o-", 1.0),
+        (["int8"], "s", 1.08),
+        (["top_3"], "^", 0.93),
+        (["sampled_4"], "v", 1.0),
     ):
-        keys = [key for key in results if SETTINGS[key].cache and kind(key)]
-        views = [SETTINGS[key].cache["views"] for key in keys]
+        views = [SETTINGS[key].cache["views"] * beside for key in keys]
         label = "cached, float16" if len(keys) > 1 else SETTINGS[keys[0]].title
         heights, errors = ([of[key] for key in keys] for of in (mean, deviation))
         axis.errorbar(views, heights, errors, fmt=marker, capsize=3, label=label)
     axis.set(xscale="log", xticks=[1, 4, 16, 50], xlabel="cached views of an image", ylabel="test accuracy, %")
     axis.xaxis.set_major_formatter("{x:g}")
     axis.minorticks_off()
-    axis.legend(frameon=False)
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawn
 
 

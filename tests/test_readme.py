@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_kd
 from keras_kd import objectives
 from keras_kd.export import LiteRTModel
 
@@ -29,11 +30,17 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
         zip(("y_train", "y_val", "y_test"), y, strict=True)
     )
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(code, names)
+    live, cached = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(live, names)
     logits = names["student"].predict(x[2], verbose=0)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
     assert names["report"].keras_accuracy == np.mean(logits.argmax(-1) == y[2])
+
+    exec(cached, names)
+    shown = list(keras_kd.open_cache("caches/mine", (x[0], y[0]), augment=names["augment"]).batch(32))
+    said, seen = shown[0][0].heard().outputs["output_0"], shown[0][0].x
+    np.testing.assert_allclose(said, names["teacher"](seen), atol=1e-2)
+    assert len(names["history"].history["soft_targets"]) == 4
 
 
 def test_every_picture_and_table_that_it_points_to_is_there():
@@ -42,9 +49,10 @@ def test_every_picture_and_table_that_it_points_to_is_there():
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("table", ["against_builtin.md", "methods.md"])
+@pytest.mark.parametrize("table", ["against_builtin.md", "methods.md", "speed.md", "views.md"])
 def test_its_tables_are_the_measured_ones(table):
-    measured = (ROOT / "benchmarks/results" / table).read_text(encoding="utf-8").splitlines()
+    first, *_ = (ROOT / "benchmarks/results" / table).read_text(encoding="utf-8").split("\n## ")
+    measured = first.splitlines()
     assert [line for line in measured if line.startswith("| ") and line not in README] == []
 
 

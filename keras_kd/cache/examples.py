@@ -118,6 +118,10 @@ class Examples:
         """Single examples in batches of the size of the source's first, where it has batches."""
         return dataset.batch(self.batch_size, drop_remainder=self.drops_remainder) if self.batched else dataset
 
+    def rebatched(self, blocks: tf.data.Dataset) -> tf.data.Dataset:
+        """Blocks cut into batches of the size of the source's first."""
+        return blocks.rebatch(self.batch_size, drop_remainder=self.drops_remainder)
+
     def has_even_batches(self, count: int) -> bool:
         """Whether `count` examples in batches of the size of the first are as many batches as the source has."""
         whole, rest = divmod(count, self.batch_size)

@@ -34,6 +34,11 @@ class Joiner:
             self._sorted = keys[self._order]
         self._sample = self._layout.decode(np.zeros(1, self._layout.row))
 
+    @property
+    def count(self) -> int:
+        """How many examples the cache has."""
+        return self._manifest.examples
+
     def check(self, x: Any) -> None:
         """Holds a first batch against its rows.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_kd.cache.codecs import codec_of
@@ -68,12 +69,13 @@ def plan_of(
     """
     head = head_of(examples, "cache_teacher")
     shown = first_view(augment, head, seed)
-    speaker.meet(shown)
-    layout = speaker.layout(codec_of(**codec), shown)
+    few = keras.tree.map_structure(lambda leaf: leaf[:PROBES], shown)
+    speaker.meet(few)
+    layout = speaker.layout(codec_of(**codec), few)
     rows = min(ROWS_PER_SHARD, BYTES_PER_SHARD // layout.row.itemsize)
     facts = {
         "format": FORMAT,
-        "teacher": speaker.describe(shown, layout),
+        "teacher": speaker.describe(few, layout),
         "data": {
             "inputs": examples.spec,
             "keyed_by": ID if examples.has_ids else "position",

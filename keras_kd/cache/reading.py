@@ -62,7 +62,7 @@ def open_cache(path: str | os.PathLike, dataset: Any, *, augment: Augment | None
     if manifest.views > 1:
         result = passes.counting(result)
     size = examples.dataset.cardinality()
-    if size >= 0 and not (augment and examples.batched and not examples.has_even_batches(manifest.examples)):
+    if size >= 0 and not (augment and examples.batched and not examples.has_even_batches(joiner.count)):
         result = result.apply(tf.data.experimental.assert_cardinality(size))
     return passes.mark(result)
 
@@ -75,9 +75,11 @@ def _as_stored(joiner: Joiner, examples: Examples, passes: Passes) -> tf.data.Da
         _, signals = joiner(x, first, view)
         return (WithSignals(without_id(x), signals), *rest)
 
-    if examples.batched:
+    if examples.batched and not examples.has_even_batches(joiner.count):
         return passes.joined(join, examples.dataset)
-    return _one_by_one(passes.joined(join, examples.blocks(examples.stretch)))
+    # Several batches at a time: a call of a NumPy function costs as much as what it does for one.
+    joined = passes.joined(join, examples.blocks(examples.stretch))
+    return examples.rebatched(joined) if examples.batched else _one_by_one(joined)
 
 
 def _with_views(joiner: Joiner, examples: Examples, augment: Augment, passes: Passes) -> tf.data.Dataset:
