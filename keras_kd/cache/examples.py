@@ -70,6 +70,15 @@ class Examples:
         return isinstance(x, Mapping) and ID in x
 
     @property
+    def tensors(self) -> Any | None:
+        """The tensors that the examples are slices of; `None` where they come from elsewhere, and may change."""
+        slices = type(tf.data.Dataset.from_tensor_slices([0]))
+        if self.batched or type(self.dataset) is not slices or not hasattr(self.dataset, "_tensors"):
+            return None
+        # TensorFlow has no public way to what a data set slices; mapping it costs more than the rest of the pipeline.
+        return tf.nest.pack_sequence_as(self.dataset.element_spec, self.dataset._tensors)
+
+    @property
     def count(self) -> int | None:
         """The number of examples, where the source knows it."""
         size = int(self.dataset.cardinality())

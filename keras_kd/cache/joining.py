@@ -39,15 +39,15 @@ class Joiner:
         """How many examples the cache has."""
         return self._manifest.examples
 
-    def check(self, x: Any) -> None:
-        """Holds a first batch against its rows.
+    def check(self, x: Any, first: int = 0) -> None:
+        """Holds a batch, which begins at a place, against its rows.
 
         Raises:
             ValueError: If they were not written for these examples.
         """
-        proved, *_ = self._read(self._first(x, 0), 0, *(leaf for _, leaf in flat_with_names(without_id(x))))
+        proved, *_ = self._read(self._first(x, first), 0, *(leaf for _, leaf in flat_with_names(without_id(x))))
         if not proved.all():
-            raise ValueError(f"`open_cache`: {self._complaint} The first is example {int(np.argmin(proved))}.")
+            raise ValueError(f"`open_cache`: {self._complaint} The first is example {first + int(np.argmin(proved))}.")
 
     @property
     def _complaint(self) -> str:
@@ -60,16 +60,29 @@ class Joiner:
 
     def __call__(self, x: Any, first: tf.Tensor, view: tf.Tensor) -> tuple[tf.Tensor, Any]:
         """The seeds of a batch and the signals of a view, by the text of their keys."""
-        flat = tf.nest.flatten(self._sample)
         leaves = [leaf for _, leaf in flat_with_names(without_id(x))]
-        proved, seeds, *tensors = tf.numpy_function(
-            self._read, [self._first(x, first), view, *leaves], [tf.bool, tf.int32, *(array.dtype for array in flat)]
-        )
-        for tensor, array in zip((seeds, *tensors), (np.zeros(1), *flat), strict=True):
-            tensor.set_shape((leaves[0].shape[0], *array.shape[1:]))
+        arguments = [self._first(x, first), view, *leaves]
+        proved, *said = tf.numpy_function(self._read, arguments, [tf.bool, *self._dtypes])
         complaint = tf.debugging.Assert(tf.reduce_all(proved), [f"`open_cache`: {self._complaint}"], summarize=1)
         with tf.control_dependencies([complaint]):
-            return tf.identity(seeds), tf.nest.pack_sequence_as(self._sample, [tf.identity(t) for t in tensors])
+            return self._arranged([tf.identity(tensor) for tensor in said], leaves[0].shape[0])
+
+    def replayed(self, places: tf.Tensor, view: tf.Tensor) -> tuple[tf.Tensor, Any]:
+        """The same for examples that are proved already, by their places alone."""
+        return self._arranged(tf.numpy_function(self._rows_of, [places, view], self._dtypes), None)
+
+    @property
+    def _dtypes(self) -> list[Any]:
+        return [tf.int32, *(array.dtype for array in tf.nest.flatten(self._sample))]
+
+    def _arranged(self, said: list[tf.Tensor], size: int | None) -> tuple[tf.Tensor, Any]:
+        for tensor, array in zip(said, (np.zeros(1), *tf.nest.flatten(self._sample)), strict=True):
+            tensor.set_shape((size, *array.shape[1:]))
+        return said[0], tf.nest.pack_sequence_as(self._sample, said[1:])
+
+    def _rows_of(self, places: np.ndarray, view: np.ndarray) -> list[np.ndarray]:
+        rows = self._reader.rows(places, int(view))
+        return [rows[SEED], *tf.nest.flatten(self._layout.decode(rows))]
 
     def _first(self, x: Any, first: Any) -> Any:
         """The keys of a batch's examples, or the place of its first."""

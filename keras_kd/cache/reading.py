@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_kd.cache.examples import ID, Examples, split, without_id
@@ -13,6 +14,8 @@ from keras_kd.cache.passes import Passes
 from keras_kd.cache.planning import augmentation_facts, head_of
 from keras_kd.cache.views import Augment, mixed_labels, mixes, name_of, partners, shown
 from keras_kd.replay import WithSignals
+
+SIGNALS_AT_ONCE = 1024
 
 
 def open_cache(path: str | os.PathLike, dataset: Any, *, augment: Augment | None = None) -> tf.data.Dataset:
@@ -38,8 +41,8 @@ def open_cache(path: str | os.PathLike, dataset: Any, *, augment: Augment | None
 
     Raises:
         ValueError: If there is no finished cache, a shard is missing or damaged, or the cache is that of another data
-            set or another augmentation. Examples beyond the first block are compared as they are read, and then it is
-            a `tf.errors.InvalidArgumentError`.
+            set or another augmentation. Where examples are not slices of arrays in memory, those beyond the first block
+            are compared whenever they are read, and then it is a `tf.errors.InvalidArgumentError`.
 
     Example:
         >>> import keras, numpy as np, tempfile
@@ -55,16 +58,42 @@ def open_cache(path: str | os.PathLike, dataset: Any, *, augment: Augment | None
     examples = Examples.of(dataset, "open_cache", spec=manifest.contents["data"]["inputs"])
     _check_data(manifest, examples)
     _check_augmentation(manifest, examples, augment)
-    joiner = Joiner(manifest)
+    joiner, passes = Joiner(manifest), Passes(manifest.views)
     joiner.check(head_of(examples, "open_cache"))
-    passes = Passes(manifest.views)
-    result = _with_views(joiner, examples, augment, passes) if augment else _as_stored(joiner, examples, passes)
+    if examples.tensors is not None and not mixes(augment) and not manifest.plan.geometry.keyed:
+        result = _beside(joiner, examples, augment, passes)
+    elif augment:
+        result = _with_views(joiner, examples, augment, passes)
+    else:
+        result = _as_stored(joiner, examples, passes)
     if manifest.views > 1:
         result = passes.counting(result)
     size = examples.dataset.cardinality()
     if size >= 0 and not (augment and examples.batched and not examples.has_even_batches(joiner.count)):
         result = result.apply(tf.data.experimental.assert_cardinality(size))
     return passes.mark(result)
+
+
+def _beside(joiner: Joiner, examples: Examples, augment: Augment | None, passes: Passes) -> tf.data.Dataset:
+    """Slices of tensors in memory, proved once, and their signals beside them: no example is copied."""
+    for number, element in enumerate(examples.blocks(examples.stretch)):
+        joiner.check(split(element)[0], number * examples.stretch)
+    x, rest = keras.tree.map_structure(tf.data.Dataset.from_tensor_slices, split(examples.tensors))
+
+    def replay(places, first, view):
+        seeds, signals = joiner.replayed(places, view)
+        return signals if augment is None else (seeds, signals)
+
+    places = tf.data.Dataset.range(joiner.count).batch(SIGNALS_AT_ONCE)
+    said = _one_by_one(passes.joined(replay, places))
+    if augment is None:
+        return tf.data.Dataset.zip((WithSignals(x, said), *rest))
+
+    def show(x, said, *rest):
+        seed, signals = said
+        return (WithSignals(shown(augment, x, seed), signals), *rest)
+
+    return tf.data.Dataset.zip((x, said, *rest)).map(show, tf.data.AUTOTUNE)
 
 
 def _as_stored(joiner: Joiner, examples: Examples, passes: Passes) -> tf.data.Dataset:
@@ -102,7 +131,7 @@ def _with_views(joiner: Joiner, examples: Examples, augment: Augment, passes: Pa
 
 def _one_by_one(blocks: tf.data.Dataset) -> tf.data.Dataset:
     """The examples of blocks, as slices: `unbatch` would copy each."""
-    return blocks.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
+    return blocks.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]))
 
 
 def _check_data(manifest: Manifest, examples: Examples) -> None:
