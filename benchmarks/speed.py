@@ -38,7 +38,7 @@ from speed_models import (
 import keras_kd as kd
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 15
+ROUNDS = 9
 STUDENT = (16, 24, 40)
 SMALL, LARGE = (64, 96, 208, 104), (128, 256, 512, 560)
 HEADER = ("what", "over", "aim", "CPU time", "time", "time, best rounds", "seconds, best round")
@@ -169,17 +169,17 @@ def cached() -> Iterator[Contest]:
             Ratio(BUILTIN, [CACHED]),
             Ratio(BUILTIN, [STUDENT_ALONE]),
         ]
-        yield Contest(sizes(f"Cached, {title}", student, teacher, (28, 28, 1)), runs, ratios, rounds=11)
+        yield Contest(sizes(f"Cached, {title}", student, teacher, (28, 28, 1)), runs, ratios)
 
 
 def writing() -> Iterator[Contest]:
     """Asking the teacher once, and writing it down."""
-    for widths, steps in ((SMALL, 400), (LARGE, 40)):
+    for widths, steps in ((SMALL, 200), (LARGE, 40)):
         teacher = convolutional(widths)
         runs = writing_runs(teacher, steps)
         runs = {WRITING: runs["write"], "`predict`": runs["predict"]}
         title = f"Writing, teacher of {teacher.count_params():,} weights, 28×28×1"
-        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=7)
+        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=5)
 
 
 def reading() -> Iterator[dict[str, Any]]:

@@ -26,6 +26,8 @@ class ForeignLayer(keras.Layer):
         source: The file or directory that it comes from. Defaults to `None`: a function, which has none.
     """
 
+    opaque = True  # there is nothing to tap
+
     def __init__(self, run: Callable[[Any], Any], name: str, takes: Any = None, source: Path | None = None):
         super().__init__(name=name, trainable=False)
         self._source = source

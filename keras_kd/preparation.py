@@ -9,7 +9,6 @@ import keras
 import tensorflow as tf
 
 from keras_kd.batches import batch_spec, probe_of_spec, read_first
-from keras_kd.cache.passes import show_epoch
 from keras_kd.objectives import Objective
 from keras_kd.probabilities import refuse_probabilities, refuse_student_scores, scores_by_graph, scores_by_value
 from keras_kd.replay import WithSignals, heard, inputs_of, refuse_unheard
@@ -109,6 +108,7 @@ def with_replay(distiller: "Distiller", x: Any, callbacks: Any) -> Any:
     specs = batch_spec(x) if isinstance(x, tf.data.Dataset) else None
     if specs is None or not isinstance(specs[0], WithSignals):
         return callbacks
+    from keras_kd.cache.passes import show_epoch  # here is the first need of `cache`
 
     def begin(epoch, logs=None):
         show_epoch(x, epoch)

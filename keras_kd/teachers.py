@@ -8,7 +8,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.foreign import ForeignLayer, as_layer
 from keras_kd.inputs import InputSelection
 from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
@@ -51,7 +50,7 @@ class Teacher:
         preprocess: Callable[[Any], Any] | None = None,
         outputs: str = "logits",
     ):
-        layer = as_layer(model)
+        layer = model if isinstance(model, keras.Layer) else _as_layer(model)
         if outputs not in ("logits", "probabilities"):
             raise ValueError(
                 f"`Teacher`: `outputs` must be 'logits' or 'probabilities'. Received: outputs={outputs!r}."
@@ -96,7 +95,7 @@ class Teacher:
         Raises:
             ValueError: If there are taps of a teacher that is no Keras model.
         """
-        if taps and isinstance(self.model, ForeignLayer):
+        if taps and getattr(self.model, "opaque", False):
             raise ValueError(
                 f"`Teacher`: `{self.name}` is no Keras model and has no layers to tap. Received: taps {list(taps)}. "
                 "Give the Keras model, or objectives that compare outputs alone."
@@ -112,6 +111,12 @@ class Teacher:
                 name: ops.log(ops.maximum(ops.cast(value, "float32"), 1.2e-38)) for name, value in said.outputs.items()
             },
         )
+
+
+def _as_layer(model: Any) -> keras.Layer:
+    from keras_kd.foreign import as_layer  # most teachers are Keras models, and need none of it
+
+    return as_layer(model)
 
 
 class Ensemble:

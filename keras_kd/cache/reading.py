@@ -81,19 +81,17 @@ def _beside(joiner: Joiner, examples: Examples, augment: Augment | None, passes:
     x, rest = keras.tree.map_structure(tf.data.Dataset.from_tensor_slices, split(examples.tensors))
 
     def replay(places, first, view):
-        seeds, signals = joiner.replayed(places, view)
-        return signals if augment is None else (seeds, signals)
-
-    places = tf.data.Dataset.range(joiner.count).batch(SIGNALS_AT_ONCE)
-    said = _one_by_one(passes.joined(replay, places))
-    if augment is None:
-        return tf.data.Dataset.zip((WithSignals(x, said), *rest))
+        return joiner.replayed(places, view)
 
     def show(x, said, *rest):
         seed, signals = said
         return (WithSignals(shown(augment, x, seed), signals), *rest)
 
-    return tf.data.Dataset.zip((x, said, *rest)).map(show, tf.data.AUTOTUNE)
+    said = passes.joined(replay, tf.data.Dataset.range(joiner.count).batch(SIGNALS_AT_ONCE))
+    if augment is not None:
+        return tf.data.Dataset.zip((x, _one_by_one(said), *rest)).map(show, tf.data.AUTOTUNE)
+    signals = said.map(lambda seeds, signals: signals).flat_map(tf.data.Dataset.from_tensor_slices)
+    return tf.data.Dataset.zip((WithSignals(x, signals), *rest))
 
 
 def _as_stored(joiner: Joiner, examples: Examples, passes: Passes) -> tf.data.Dataset:
@@ -131,7 +129,7 @@ def _with_views(joiner: Joiner, examples: Examples, augment: Augment, passes: Pa
 
 def _one_by_one(blocks: tf.data.Dataset) -> tf.data.Dataset:
     """The examples of blocks, as slices: `unbatch` would copy each."""
-    return blocks.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts if len(parts) > 1 else parts[0]))
+    return blocks.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
 
 
 def _check_data(manifest: Manifest, examples: Examples) -> None:

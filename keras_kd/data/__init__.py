@@ -1,21 +1,26 @@
 """Data to distil on: an embedded set, TFDS sets, image folders, and the pipeline that feeds them to `fit`."""
 
-from keras_kd.data.audio_augmentations import random_gain, random_noise, random_time_shift, spec_augment
-from keras_kd.data.augmentations import Augmentation, MixingAugmentation, compose
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from keras_kd.data.digits import digits
-from keras_kd.data.image_augmentations import (
-    random_colour,
-    random_crop,
-    random_cutout,
-    random_flip,
-    random_rotation,
-    random_shift,
-)
 from keras_kd.data.inputs import input_transform
 from keras_kd.data.loading import load
-from keras_kd.data.mixing import cutmix, mixup
 from keras_kd.data.pipeline import pipeline
 from keras_kd.data.source import Source
+
+if TYPE_CHECKING:
+    from keras_kd.data.audio_augmentations import random_gain, random_noise, random_time_shift, spec_augment
+    from keras_kd.data.augmentations import Augmentation, MixingAugmentation, compose
+    from keras_kd.data.image_augmentations import (
+        random_colour,
+        random_crop,
+        random_cutout,
+        random_flip,
+        random_rotation,
+        random_shift,
+    )
+    from keras_kd.data.mixing import cutmix, mixup
 
 __all__ = [
     "Augmentation",
@@ -39,3 +44,14 @@ __all__ = [
     "random_time_shift",
     "spec_augment",
 ]
+
+_AUGMENTATIONS = ("augmentations", "image_augmentations", "audio_augmentations", "mixing")
+
+
+def __getattr__(name: str) -> Any:
+    # Augmentations are imported on first use: `import keras_kd` is to cost little.
+    if name in __all__:
+        for home in (importlib.import_module(f"keras_kd.data.{home}") for home in _AUGMENTATIONS):
+            if name in vars(home):
+                return vars(home)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

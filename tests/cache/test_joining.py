@@ -168,13 +168,29 @@ def test_another_order_in_the_first_block_is_refused_on_opening(data, first, by_
 
 
 @pytest.mark.parametrize("places", [(300, 301), (256, 599)])
-def test_another_order_beyond_the_first_block_is_refused_when_read(places, by_place, teacher):
+def test_another_order_beyond_the_first_block_is_refused_when_read(places, by_place):
     data = another(lambda array: swap(array, *places))
-    opened = open_cache(by_place, batched(data, 64))
-    check_aligned(opened.take(places[0] // 64), teacher)
-    text = refusal_of(list, opened, kind=tf.errors.InvalidArgumentError)
+    text = refusal_of(list, open_cache(by_place, batched(data, 64)), kind=tf.errors.InvalidArgumentError)
     assert f"`open_cache`: {by_place}{ANOTHER}{BY_PLACE}" in text
     assert text.count("open_cache") == 1
+
+
+@pytest.mark.parametrize("places", [(300, 301), (256, 599)])
+def test_of_arrays_it_is_refused_on_opening(places, by_place):
+    data = another(lambda array: swap(array, *places))
+    for source in (data, tf.data.Dataset.from_tensor_slices(data)):
+        text = f"`open_cache`: {by_place}{ANOTHER}{BY_PLACE} The first is example {places[0]}."
+        assert refusal_of(open_cache, by_place, source) == text
+
+
+def test_a_source_that_changes_later_is_refused_when_read(by_place, teacher):
+    """What comes from elsewhere than memory is proved in every pass."""
+    drift = tf.Variable(0.0)
+    source = tf.data.Dataset.from_tensor_slices((x, y)).map(lambda x, y: (x + drift, y))
+    opened = open_cache(by_place, source).batch(64)
+    check_aligned(opened, teacher)
+    drift.assign(1.0)
+    assert BY_PLACE in refusal_of(list, opened, kind=tf.errors.InvalidArgumentError)
 
 
 def test_more_batches_than_the_teacher_saw_are_refused_when_read(by_place, teacher):
