@@ -44,13 +44,30 @@ def head_of(examples: Examples, owner: str) -> Any:
     raise ValueError(f"`{owner}`: `dataset` has no examples.")
 
 
-def augmentation_facts(augment: Augment | None, examples: Examples) -> dict[str, str | None]:
-    """What an augmentation is called, and what it makes of made-up examples, by which it is told from others."""
+def augmentation_facts(augment: Augment | None, examples: Examples, owner: str) -> dict[str, str | None]:
+    """What an augmentation is called, and what it makes of made-up examples, by which it is told from others.
+
+    Raises:
+        ValueError: If it draws from more than the seed that it is given.
+    """
     if augment is None:
         return {"name": None, "fingerprint": None}
-    seeds = tf.range(PROBES)
-    (views,) = view_of_block(augment, examples.made_up(PROBES), seeds)
-    return {"name": name_of(augment), "fingerprint": digest(checksums(views))}
+    first, second = (_made_of_made_up(augment, examples) for _ in range(2))
+    if first != second:
+        raise ValueError(
+            f"`{owner}`: `augment` must depend on nothing but the example and the seed. Shown the same twice, "
+            f"{name_of(augment)} gave two different things. Draw with `tf.random.stateless_uniform(shape, seed)` and "
+            "its like."
+        )
+    return {"name": name_of(augment), "fingerprint": first}
+
+
+def _made_of_made_up(augment: Augment, examples: Examples) -> str:
+    try:
+        (views,) = view_of_block(augment, examples.made_up(PROBES), tf.range(PROBES))
+    except tf.errors.InvalidArgumentError:  # it takes no made-up example: an encoded image, say
+        return digest(name_of(augment))
+    return digest(checksums(views))
 
 
 def first_view(augment: Augment | None, head: Any, seed: int) -> Any:
@@ -82,7 +99,7 @@ def plan_of(
             "beginning": digest(checksums(without_id(head))),
         },
         "preprocessing": speaker.preprocessing(shown),
-        "augmentation": augmentation_facts(augment, examples),
+        "augmentation": augmentation_facts(augment, examples, "cache_teacher"),
         "views": views,
         "seed": seed,
         "codec": dict(codec),

@@ -144,7 +144,7 @@ def _check_data(manifest: Manifest, examples: Examples) -> None:
 
 
 def _check_augmentation(manifest: Manifest, examples: Examples, augment: Augment | None) -> None:
-    held, given = manifest.contents["augmentation"], augmentation_facts(augment, examples)
+    held, given = manifest.contents["augmentation"], augmentation_facts(augment, examples, "open_cache")
     if held["fingerprint"] == given["fingerprint"]:
         return
     if augment is None:

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_kd as kd
-from keras_kd.cache import cache_teacher
+from keras_kd.cache import cache_teacher, open_cache
 from tests.cache.caching import refusal_of
 from tests.cache.test_interruptions import outcomes_of
 from tests.cache.writing_program import files_of, shaken, small_shards, source
@@ -207,3 +207,30 @@ def test_a_folder_that_may_not_be_written_to(there, tmp_path):
         ]
     ]
     assert os.listdir(Path(closed)) == []
+
+
+def test_an_augmentation_that_draws_from_more_than_its_seed(tmp_path):
+    def shaken(x, seed):
+        return x + tf.random.uniform(())
+
+    x = np.ones((4, 3), "float32")
+    assert refusal_of(cache_teacher, lambda x: x, x, tmp_path, augment=shaken) == (
+        "`cache_teacher`: `augment` must depend on nothing but the example and the seed. Shown the same twice, "
+        "test_an_augmentation_that_draws_from_more_than_its_seed.<locals>.shaken gave two different things. Draw with "
+        "`tf.random.stateless_uniform(shape, seed)` and its like."
+    )
+
+
+def test_an_augmentation_that_takes_no_made_up_example_is_told_by_its_name(tmp_path):
+    def decoded(x, seed):
+        return tf.cast(tf.io.decode_png(x, channels=1), "float32")
+
+    encoded = np.array([tf.io.encode_png(np.full((2, 2, 1), value, "uint8")).numpy() for value in (3, 7)])
+    cache_teacher(lambda x: x.reshape(-1, 4), encoded, tmp_path, augment=decoded, dtype="float32", verbose=0)
+    ((batch,),) = open_cache(tmp_path, encoded, augment=decoded).batch(2)
+    np.testing.assert_array_equal(batch.heard().outputs["output_0"], [[3.0] * 4, [7.0] * 4])
+
+    def another(x, seed):
+        return decoded(x, seed)
+
+    assert "is the cache of another augmentation" in refusal_of(open_cache, tmp_path, encoded, augment=another)
