@@ -38,7 +38,7 @@ from speed_models import (
 import keras_kd as kd
 
 RESULTS = Path(__file__).parent / "results"
-ROUNDS = 9
+ROUNDS = 7
 STUDENT = (16, 24, 40)
 SMALL, LARGE = (64, 96, 208, 104), (128, 256, 512, 560)
 HEADER = ("what", "over", "aim", "CPU time", "time", "time, best rounds", "seconds, best round")
@@ -174,12 +174,12 @@ def cached() -> Iterator[Contest]:
 
 def writing() -> Iterator[Contest]:
     """Asking the teacher once, and writing it down."""
-    for widths, steps in ((SMALL, 200), (LARGE, 40)):
+    for widths, steps in ((SMALL, 200), (LARGE, 30)):
         teacher = convolutional(widths)
         runs = writing_runs(teacher, steps)
         runs = {WRITING: runs["write"], "`predict`": runs["predict"]}
         title = f"Writing, teacher of {teacher.count_params():,} weights, 28×28×1"
-        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=5)
+        yield Contest(title, runs, [Ratio(WRITING, ["`predict`"], 1.1)], rounds=3)
 
 
 def reading() -> Iterator[dict[str, Any]]:

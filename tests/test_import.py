@@ -12,15 +12,17 @@ import keras_kd
 # Forked from one process that holds TensorFlow and Keras, every child imports the package afresh.
 MEASURE = """
 import json, os, sys, time
+start = time.process_time()
 import tensorflow, keras
 
+beside = time.process_time() - start
 before = set(sys.modules)
 for _ in range(7):
     if os.fork() == 0:
         start = time.process_time()
         import keras_kd
         seconds = time.process_time() - start
-        os.write(1, (json.dumps([seconds, sorted(set(sys.modules) - before)]) + "\\n").encode())
+        os.write(1, (json.dumps([seconds / beside, sorted(set(sys.modules) - before)]) + "\\n").encode())
         os._exit(0)
     os.wait()
 """
@@ -31,7 +33,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="measures in for
 
 @pytest.fixture(scope="module")
 def imports():
-    """Seconds of the processor and new modules of several imports, each in a process of its own."""
+    """Share of the time of TensorFlow and Keras, and new modules, of several imports, each in a process of its own."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True, timeout=300)
     measured = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert len(measured) == 7
@@ -39,9 +41,9 @@ def imports():
 
 
 @needs_fork
-def test_import_adds_less_than_100_ms_to_tensorflow_and_keras(imports):
-    # The least of several: whatever else the machine does only adds.
-    assert min(seconds for seconds, _ in imports) < 0.1
+def test_import_adds_little_to_tensorflow_and_keras(imports):
+    # 100 ms where those take two and a half seconds. The least of several: whatever else the machine does only adds.
+    assert min(share for share, _ in imports) < 0.04
 
 
 @needs_fork

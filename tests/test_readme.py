@@ -44,7 +44,7 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
 
 
 def test_every_picture_and_table_that_it_points_to_is_there():
-    linked = re.findall(r"\]\(((?!https?:)[^)]+)\)", README)
+    linked = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README)
     assert "benchmarks/results/digits/demo.png" in linked
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
