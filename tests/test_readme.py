@@ -49,7 +49,7 @@ def test_every_picture_and_table_that_it_points_to_is_there():
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("table", ["against_builtin.md", "methods.md", "views.md"])
+@pytest.mark.parametrize("table", ["against_builtin.md", "methods.md", "speed.md", "views.md"])
 def test_its_tables_are_the_measured_ones(table):
     first, *_ = (ROOT / "benchmarks/results" / table).read_text(encoding="utf-8").split("\n## ")
     measured = first.splitlines()
