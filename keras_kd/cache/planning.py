@@ -26,11 +26,11 @@ def keys_in(x: Any, first: Any) -> tf.Tensor:
     return tf.cast(first, tf.int64) + tf.range(size_of(x))
 
 
-def seeds_in(x: Any, keys: tf.Tensor, view: Any, seed: int) -> tf.Tensor:
-    """The seeds of a view of a batch."""
+def seeds_of(sums: tf.Tensor, keys: tf.Tensor, view: Any, seed: int) -> tf.Tensor:
+    """The seeds of a view of a batch, int32 `(batch,)`, from the checksums and the keys of its examples."""
     halves = tf.bitcast(tf.bitcast(keys, tf.int32), tf.uint32)
     view = tf.reshape(tf.cast(view, tf.uint32), (1,))
-    return tf.bitcast(view_seeds(checksums_in_graph(without_id(x)), halves, view, seed), tf.int32)
+    return tf.bitcast(view_seeds(sums, halves, view, seed), tf.int32)
 
 
 def head_of(examples: Examples, owner: str) -> Any:
@@ -72,8 +72,8 @@ def _made_of_made_up(augment: Augment, examples: Examples) -> str:
 
 def first_view(augment: Augment | None, head: Any, seed: int) -> Any:
     """View 0 of the first block."""
-    seeds = seeds_in(head, keys_in(head, 0), 0, seed)
-    return next(iter(view_of_block(augment, without_id(head), seeds)))
+    x = without_id(head)
+    return next(iter(view_of_block(augment, x, seeds_of(checksums_in_graph(x), keys_in(head, 0), 0, seed))))
 
 
 def plan_of(

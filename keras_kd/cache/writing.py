@@ -12,9 +12,10 @@ import tensorflow as tf
 from keras_kd.cache import store
 from keras_kd.cache.codecs import codec_of
 from keras_kd.cache.examples import Examples, split, without_id
+from keras_kd.cache.fingerprints import checksums_in_graph
 from keras_kd.cache.finishing import finish, survey
 from keras_kd.cache.manifest import Manifest, Plan
-from keras_kd.cache.planning import keys_in, plan_of, seeds_in
+from keras_kd.cache.planning import keys_in, plan_of, seeds_of
 from keras_kd.cache.progress import Progress
 from keras_kd.cache.speaking import Speaker
 from keras_kd.cache.views import Augment, view_of_block
@@ -211,11 +212,12 @@ class _Writer:
 
         def views_of(index, element):
             x, _ = split(element)
-            keys = keys_in(x, index * self._geometry.block)
+            keys, x = keys_in(x, index * self._geometry.block), without_id(x)
+            sums = checksums_in_graph(x)  # once for all views
 
             def view_of(view):
-                seeds = seeds_in(x, keys, view, self._plan.facts["seed"])
-                shown = view_of_block(self._augment, without_id(x), seeds)
+                seeds = seeds_of(sums, keys, view, self._plan.facts["seed"])
+                shown = view_of_block(self._augment, x, seeds)
                 return tf.data.Dataset.zip(tf.data.Dataset.from_tensors((index, view, keys, seeds)), shown)
 
             return tf.data.Dataset.range(self._geometry.views).flat_map(view_of)
