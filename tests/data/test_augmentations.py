@@ -50,7 +50,7 @@ SEEDS = np.concatenate([RNG.integers(0, 2**32, (40, 2)), [[-1, 0], [0, 2**62]]])
 
 
 def made(text):
-    return eval(text, vars(data))
+    return eval(text, {name: getattr(data, name) for name in data.__all__})
 
 
 def apply(augment, x, seed):
