@@ -74,13 +74,13 @@ class EnsembleSignals:
 
     def logits(self, temperature: Any) -> Mapping[str, Any]:
         """`T log Σ_i w_i softmax(z_i / T)`: its softmax at `T` is the weighted mean of the members."""
-        paired = [pair_outputs(self.members[0], member) for member in self.members]
+        paired = [pair_outputs(member, self.members[0]) for member in self.members]
         return {
             name: temperature
             * ops.logsumexp(
                 ops.stack(
                     [
-                        ops.log(weight) + ops.log_softmax(ops.cast(pairs[name][1], "float32") / temperature)
+                        ops.log(weight) + ops.log_softmax(ops.cast(pairs[name][0], "float32") / temperature)
                         for pairs, weight in zip(paired, self.weights, strict=True)
                     ]
                 ),

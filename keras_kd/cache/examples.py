@@ -72,11 +72,15 @@ class Examples:
     @property
     def tensors(self) -> Any | None:
         """The tensors that the examples are slices of; `None` where they come from elsewhere, and may change."""
-        slices = type(tf.data.Dataset.from_tensor_slices([0]))
-        if self.batched or type(self.dataset) is not slices or not hasattr(self.dataset, "_tensors"):
-            return None
         # TensorFlow has no public way to what a data set slices; mapping it costs more than the rest of the pipeline.
-        return tf.nest.pack_sequence_as(self.dataset.element_spec, self.dataset._tensors)
+        slices = tf.data.Dataset.from_tensor_slices([0])
+        source = self.dataset
+        if self.batched:
+            whole = type(source) is type(slices.batch(1)) and not self.drops_remainder
+            source = getattr(source, "_input_dataset", None) if whole else None
+        if type(source) is not type(slices) or not hasattr(source, "_tensors"):
+            return None
+        return tf.nest.pack_sequence_as(source.element_spec, source._tensors)
 
     @property
     def count(self) -> int | None:

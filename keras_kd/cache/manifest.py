@@ -62,6 +62,7 @@ _NAMES = {
 }
 # What follows from other facts, and is different with them.
 _FOLLOWS = {
+    "augmentation": {"data"},
     "preprocessing": {"data", "augmentation", "seed"},
     "signals": {"teacher", "codec"},
     "block": {"data"},
@@ -71,7 +72,7 @@ _FOLLOWS = {
 
 def differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     """Says in one line what is different, the gravest first; nothing where all is the same."""
-    found = [key for key in dict.fromkeys([*_NAMES, *sorted(wanted)]) if held.get(key) != wanted[key]]
+    found = [key for key in dict.fromkeys([*_NAMES, *sorted(wanted)]) if held.get(key) != wanted.get(key)]
     told = [key for key in found if not _FOLLOWS.get(key, set()).intersection(found)]
     return "; ".join(f"another {_NAMES.get(key, key)}: {_contrast(held.get(key), wanted[key])}" for key in told)
 

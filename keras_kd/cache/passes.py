@@ -36,6 +36,10 @@ class Passes:
 
         return batches.scan((tf.constant(0, tf.int64), tf.constant(0, tf.int64)), step)
 
+    def views(self) -> tf.data.Dataset:
+        """The view of this pass, when it begins to be read, and nothing else."""
+        return self.joined(lambda element, first, view: view, tf.data.Dataset.range(1).batch(1))
+
     def counting(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The same data set; a pass that was read to its end counts."""
 

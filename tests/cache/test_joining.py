@@ -170,7 +170,8 @@ def test_another_order_in_the_first_block_is_refused_on_opening(data, first, by_
 @pytest.mark.parametrize("places", [(300, 301), (256, 599)])
 def test_another_order_beyond_the_first_block_is_refused_when_read(places, by_place):
     data = another(lambda array: swap(array, *places))
-    text = refusal_of(list, open_cache(by_place, batched(data, 64)), kind=tf.errors.InvalidArgumentError)
+    elsewhere = batched(data, 64).map(lambda *element: element)
+    text = refusal_of(list, open_cache(by_place, elsewhere), kind=tf.errors.InvalidArgumentError)
     assert f"`open_cache`: {by_place}{ANOTHER}{BY_PLACE}" in text
     assert text.count("open_cache") == 1
 
@@ -178,7 +179,7 @@ def test_another_order_beyond_the_first_block_is_refused_when_read(places, by_pl
 @pytest.mark.parametrize("places", [(300, 301), (256, 599)])
 def test_of_arrays_it_is_refused_on_opening(places, by_place):
     data = another(lambda array: swap(array, *places))
-    for source in (data, tf.data.Dataset.from_tensor_slices(data)):
+    for source in (data, tf.data.Dataset.from_tensor_slices(data), batched(data, 64)):
         text = f"`open_cache`: {by_place}{ANOTHER}{BY_PLACE} The first is example {places[0]}."
         assert refusal_of(open_cache, by_place, source) == text
 
