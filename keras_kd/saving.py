@@ -13,11 +13,11 @@ class SavesTheStudent:
 
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
-        save_seeds(self.student, store)
+        save_seeds(self, store)
 
     def load_own_variables(self, store: Any) -> None:
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
-        load_seeds(self.student, saved)
+        load_seeds(self, saved)
         super().load_own_variables(saved)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:

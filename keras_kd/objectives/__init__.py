@@ -3,6 +3,7 @@
 from keras_kd.objectives.base import Objective
 from keras_kd.objectives.builtin import FromKeras
 from keras_kd.objectives.contrastive import Contrastive
+from keras_kd.objectives.dense import DenseGuidance
 from keras_kd.objectives.factors import FactorTransfer
 from keras_kd.objectives.features import ActivationBoundary, Hint, Overhaul, VariationalInformation
 from keras_kd.objectives.labelled import DecoupledKD, NormalizedKD, WeightedSoftLabels
@@ -43,6 +44,7 @@ __all__ = [
     "CorrelationCongruence",
     "CurriculumTemperature",
     "DecoupledKD",
+    "DenseGuidance",
     "FactorTransfer",
     "FlowOfSolution",
     "FromKeras",

@@ -48,6 +48,7 @@ METHODS = {
     "WeightedSoftLabels": o.WeightedSoftLabels,
     "DIST": o.DIST,
     "MultiLevel": o.MultiLevel,
+    "DenseGuidance": o.DenseGuidance,
     "Hint": lambda: o.Hint(*LAST),
     "AttentionTransfer": lambda: o.AttentionTransfer(*LAST),
     "ChannelWise": lambda: o.ChannelWise(*LAST),

@@ -41,6 +41,10 @@ MADE = {
     "WeightedSoftLabels": [(o.WeightedSoftLabels, {"temperature": 4.0})],
     "DIST": [(o.DIST, {"inter_weight": 2.0, "intra_weight": 3.0, "temperature": 1.0})],
     "MultiLevel": [(o.MultiLevel, {"temperatures": (1.0, 2.0)})],
+    "DenseGuidance": [
+        (o.DenseGuidance, {}),
+        (o.DenseGuidance, {"objective": o.DecoupledKD(2.0), "drop": 2, "seed": 7, "name": "dense"}),
+    ],
     "CurriculumTemperature": [(o.CurriculumTemperature, {"low": 2.0, "high": 5.0, "reversal": 0.5})],
     "AttentionTransfer": [(o.AttentionTransfer, FEATURES), (o.AttentionTransfer, {**MAP, "p": 1.0, "weight": 2.0})],
     "ChannelWise": [(o.ChannelWise, MAP), (o.ChannelWise, {**FEATURES, "temperature": 4.0, "name": "channels"})],
