@@ -174,7 +174,7 @@ def cached() -> Iterator[Contest]:
 
 def writing() -> Iterator[Contest]:
     """Asking the teacher once, and writing it down."""
-    for widths, steps in ((SMALL, 200), (LARGE, 30)):
+    for widths, steps in ((SMALL, 600), (LARGE, 80)):
         teacher = convolutional(widths)
         runs = writing_runs(teacher, steps)
         runs = {WRITING: runs["write"], "`predict`": runs["predict"]}
