@@ -9,21 +9,26 @@ from keras_kd.listening import tap
 from keras_kd.teachers import Ensemble, Teacher
 
 if TYPE_CHECKING:
+    from keras_kd.assistants import AssistantPlan, TeacherAssistantChain, plan_assistants, scale_model
     from keras_kd.cache import cache_teacher, open_cache
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AssistantPlan",
     "Distiller",
     "Ensemble",
     "ExportReport",
     "Teacher",
+    "TeacherAssistantChain",
     "cache_teacher",
     "data",
     "export_student",
     "losses",
     "objectives",
     "open_cache",
+    "plan_assistants",
+    "scale_model",
     "schedules",
     "tap",
 ]
@@ -35,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from keras_kd import cache
 
         return getattr(cache, name)
+    if name in ("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"):
+        from keras_kd import assistants
+
+        return getattr(assistants, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
