@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.cache.codecs import Codec
-from keras_kd.cache.examples import without_id
+from keras_kd.cache.examples import size_of, without_id
 from keras_kd.cache.fingerprints import checksums, digest, is_function, teacher_fingerprint
 from keras_kd.cache.layout import Layout
 from keras_kd.probabilities import refuse_teacher_scores, scores_by_value
@@ -32,6 +32,7 @@ class Speaker:
         self._averages = len(teacher.members) > 1
         self._names: list[str] = []
         self._keyed = False
+        self._batch = _fixed_batch(teacher)
         self._ask = self._said
 
     def _said(self, x: Any) -> list[tf.Tensor]:
@@ -42,7 +43,18 @@ class Speaker:
 
     def __call__(self, x: Any) -> list[tf.Tensor]:
         """What the teacher says of a batch, signal by signal; not checked, and perhaps not computed yet."""
-        return self._ask(x)
+        pieces = [self._ask(piece) for piece in self._pieces(x)]
+        if len(pieces) == 1 and self._batch is None:
+            return pieces[0]
+        return [tf.concat(parts, axis=0)[: int(size_of(x))] for parts in zip(*pieces, strict=True)]
+
+    def _pieces(self, x: Any) -> list[Any]:
+        """The batch as it is; or batches of the size that the teacher insists on, the last filled up from the start."""
+        if self._batch is None:
+            return [x]
+        count, size = int(size_of(x)), self._batch
+        places = [[place % count for place in range(first, first + size)] for first in range(0, count, size)]
+        return [keras.tree.map_structure(lambda leaf: tf.gather(leaf, of_piece), x) for of_piece in places]  # noqa: B023
 
     def meet(self, x: Any) -> None:
         """Builds the teacher for a first batch.
@@ -50,7 +62,7 @@ class Speaker:
         Raises:
             ValueError: If it gives probabilities that were not declared.
         """
-        x = without_id(x)
+        x = self._pieces(without_id(x))[0]
         self.teacher.build(x)
         for member in self.teacher.members:
             with keras.StatelessScope():
@@ -58,7 +70,7 @@ class Speaker:
             for found in given.outputs.values():
                 refuse_teacher_scores("cache_teacher", member, found)
         # One trace for whole and last blocks.
-        spec = keras.tree.map_structure(lambda leaf: tf.TensorSpec((None, *leaf.shape[1:]), leaf.dtype), x)
+        spec = keras.tree.map_structure(lambda leaf: tf.TensorSpec((self._batch, *leaf.shape[1:]), leaf.dtype), x)
         self._ask = tf.function(self._said, autograph=False).get_concrete_function(spec)
 
     def layout(self, codec: Codec, x: Any) -> Layout:
@@ -111,6 +123,11 @@ class Speaker:
     def preprocessing(self, x: Any) -> str:
         """Tells a preprocessing by what it makes of a first batch."""
         return digest(*(checksums(member.inputs_for(x)) for member in self.teacher.members))
+
+
+def _fixed_batch(teacher: Teacher | Ensemble) -> int | None:
+    inputs = [tensor for member in teacher.members for tensor in getattr(member.model, "inputs", None) or ()]
+    return next(filter(None, (tensor.shape[0] for tensor in inputs)), None)
 
 
 def _name_of(member: Teacher) -> str:

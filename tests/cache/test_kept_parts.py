@@ -270,3 +270,15 @@ def test_the_greatest_classes_of_an_ensemble_are_those_of_its_mean(tmp_path):
     shares = np.exp(logits - logsumexp(logits, axis=-1, keepdims=True))
     np.testing.assert_allclose(shares[:, :3], np.take_along_axis(mean, ids, -1), rtol=1e-5)
     np.testing.assert_allclose(shares[:, 3], 1 - np.take_along_axis(mean, ids, -1).sum(-1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 8, 50])
+def test_a_teacher_that_insists_on_a_batch_size_is_asked_in_such_batches(size, tmp_path):
+    inputs = keras.Input((4,), batch_size=size)
+    model = keras.Model(inputs, keras.layers.Dense(3, bias_initializer="normal")(inputs))
+    x = np.random.default_rng(0).random((21, 4), "float32")
+    cache_teacher(model, x, tmp_path / "cache", dtype="float32", verbose=0)
+    (batch,) = next(iter(open_cache(tmp_path / "cache", x).batch(21)))
+    (said,) = batch.heard().outputs.values()
+    kernel, bias = model.get_weights()
+    np.testing.assert_allclose(said, x @ kernel + bias, rtol=1e-5, atol=1e-6)
