@@ -9,9 +9,18 @@ import keras
 import tensorflow as tf
 
 from keras_kd import plots
-from keras_kd.cli.lessons import Lessons, lessons_of
+from keras_kd.cli.lessons import Lessons, lessons_of, optimizer_for
 from keras_kd.cli.models import load_model
-from keras_kd.cli.runs import RECORD, begin, check_folder, epochs_done, write_record
+from keras_kd.cli.runs import (
+    CHECKPOINT,
+    RECORD,
+    add_run_options,
+    begin,
+    check_folder,
+    check_numbers,
+    epochs_done,
+    write_record,
+)
 from keras_kd.distiller import Distiller
 from keras_kd.export import export_student
 
@@ -29,24 +38,17 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     taught.add_argument("--cache", metavar="DIR", help="what `keras-kd cache` kept of one, with its data set")
     parser.add_argument("--student", required=True, metavar="S.keras", help="the student, which must give logits")
     parser.add_argument("--dataset", metavar="NAME", help="a TFDS set, or a folder of images by class")
-    parser.add_argument("--epochs", type=int, default=10, metavar="N")
-    parser.add_argument("--alpha", type=float, default=0.3, metavar="A", help="weight of the labels (default 0.3)")
     parser.add_argument(
         "--temperature", type=float, metavar="T", help="softens the teacher (default 4, or the cache's)"
     )
-    parser.add_argument("--batch-size", type=int, default=128, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for what is made")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="write into DIR though it exists")
-    again.add_argument("--resume", action="store_true", help="go on with the interrupted run in DIR")
+    add_run_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
     out = Path(options.out)
-    _check_numbers(options)
+    check_numbers(options)
     check_folder(out, options)
     student = load_model(options.student, "student")
     keras.utils.set_random_seed(options.seed)
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
             epochs=options.epochs,
             validation_data=lessons.validation,
             callbacks=[
-                keras.callbacks.BackupAndRestore(out / "checkpoint", double_checkpoint=True, delete_checkpoint=False),
+                keras.callbacks.BackupAndRestore(out / CHECKPOINT, double_checkpoint=True, delete_checkpoint=False),
                 keras.callbacks.CSVLogger(out / "history.csv", append=options.resume),
             ],
         )
@@ -81,12 +83,6 @@ def run(options: argparse.Namespace) -> int:
     return _finish(out, student, lessons, settings)
 
 
-def _check_numbers(options: argparse.Namespace) -> None:
-    for name, value in (("--epochs", options.epochs), ("--batch-size", options.batch_size)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1. Received: {value}")
-
-
 def _settings(options: argparse.Namespace, lessons: Lessons) -> dict:
     names = ("student", "epochs", "alpha", "batch_size", "seed")
     own = {name: getattr(options, name) for name in names}
@@ -101,10 +97,10 @@ def _distiller(lessons: Lessons, student: keras.Model, options: argparse.Namespa
         temperature=lessons.temperature,
         student_inputs=lessons.student_inputs,
     )
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, options.epochs * lessons.steps)
     losses = keras.losses
     loss = losses.CategoricalCrossentropy if lessons.soft_labels else losses.SparseCategoricalCrossentropy
-    distiller.compile(keras.optimizers.Adam(rate), loss(from_logits=True), metrics=list(lessons.metrics))
+    optimizer = optimizer_for(options.epochs * lessons.steps)
+    distiller.compile(optimizer, loss(from_logits=True), metrics=list(lessons.metrics))
     return distiller
 
 

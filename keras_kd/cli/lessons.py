@@ -77,11 +77,6 @@ def _live(options: argparse.Namespace, student: keras.Model) -> Lessons:
     def for_both(x):
         return {"student": for_student(x), "teacher": for_teacher(x)}
 
-    def report():
-        right = accuracy(model, data.pipeline(source.test, transform=for_teacher))
-        figures = {"teacher_parameters": model.count_params(), "teacher_accuracy": right}
-        return f"{model.name} (teacher): {model.count_params():,} parameters, accuracy {right:.4f}", figures
-
     size = options.batch_size
     return Lessons(
         train=data.pipeline(source.train, training=True, transform=for_both, batch_size=size, seed=options.seed),
@@ -92,7 +87,7 @@ def _live(options: argparse.Namespace, student: keras.Model) -> Lessons:
         temperature=TEMPERATURE if options.temperature is None else options.temperature,
         teacher=teacher_of(model, inputs=["teacher"]),
         student_inputs=["student"],
-        report=report,
+        report=lambda: told_of(model, data.pipeline(source.test, transform=for_teacher)),
     )
 
 
@@ -106,11 +101,9 @@ def _cached(options: argparse.Namespace, student: keras.Model) -> Lessons:
         )
     source = data.load(made["dataset"])
     shape = checked_shape(student, "student", source)
-    _refuse_scores(student)
+    refuse_scores(student)
     augment = augmentation_of(made["augment"]) if made["augment"] is not None else None
-    seen = teacher_form(source, made["input_shape"], made["scale"]).cache()
-    # Read once as a whole: `open_cache` only looks at its beginning, and TensorFlow warns of what is cached in part.
-    seen.reduce(tf.constant(0), lambda count, _: count)
+    seen = in_memory(teacher_form(source, made["input_shape"], made["scale"]))
     cached = open_cache(folder, seen, augment=augment)
     keys = keys_of(cached.element_spec[0].signals)
     for_student = data.input_transform(source, shape, scale=made["scale"])
@@ -135,8 +128,31 @@ def _cached(options: argparse.Namespace, student: keras.Model) -> Lessons:
     )
 
 
-def _refuse_scores(student: keras.Model) -> None:
-    """Without a teacher to compare with, `Distiller` would refuse it in `fit` only, when the folder is there."""
+def told_of(teacher: keras.Model, test: tf.data.Dataset) -> tuple[str, dict[str, Any]]:
+    """A line about a teacher, and figures for the record."""
+    right = accuracy(teacher, test)
+    figures = {"teacher_parameters": teacher.count_params(), "teacher_accuracy": right}
+    return f"{teacher.name} (teacher): {teacher.count_params():,} parameters, accuracy {right:.4f}", figures
+
+
+def optimizer_for(steps: int) -> keras.optimizers.Optimizer:
+    """Adam, whose learning rate falls from 1e-3 to 0 in so many steps."""
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, steps))
+
+
+def in_memory(examples: tf.data.Dataset) -> tf.data.Dataset:
+    """Read once as a whole: a cache only looks at their beginning, and TensorFlow warns of what is held in part."""
+    held = examples.cache()
+    held.reduce(tf.constant(0), lambda count, _: count)
+    return held
+
+
+def refuse_scores(student: keras.Model) -> None:
+    """Without a teacher to compare with, `Distiller` would refuse it in `fit` only, when the folder is there.
+
+    Raises:
+        ValueError: If it ends in probabilities.
+    """
     scores = scores_by_graph(student)
     for found in scores.outputs.values() if scores else ():
         refuse_student_scores(student.name, found)
