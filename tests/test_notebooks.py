@@ -83,6 +83,38 @@ def check_refusals(printed):
     ) in printed
 
 
+def check_teacher_assistants(printed):
+    """Whether an assistant helps is not promised, but that what is said of it follows from the figures above it."""
+    assert re.search(r"^teacher: 85,002 weights, .*\nstudent: 330 weights, ", printed, re.MULTILINE)
+    (planned,) = set(re.findall(r"^assistant +\S+ +([\d,]+) +-$", printed, re.MULTILINE))
+    assert int(planned.replace(",", "")) == pytest.approx(np.sqrt(85_002 * 330), rel=0.01)
+    assert "\n3 trainings. The 2 chains, one by one, would take 3.\n" in printed
+
+    ways = ["256 → 4", "256 → 44 → 4", "256 → 44 → 4, dense"]
+    validated = numbers(r"^(256 .*?) +(\d+\.\d) +\d+\.\d +\d+\.\d$", printed)
+    tested = numbers(r"^(256 .*?|labels alone) +(\d+\.\d) +\d+\.\d +\d$", printed)
+    trained = numbers(r"^(256 .*?|labels alone) +\d+\.\d +\d+\.\d +(\d)$", printed)
+    assert list(validated) == ways
+    assert trained == dict(zip(["labels alone", *ways], (1, 1, 2, 2), strict=True))
+
+    best = max(validated, key=validated.get)
+    assert f"\nbest on validation: {best}\n" in printed
+    assert round(100 * accuracy_of_report(printed), 1) == tested[best]
+    (of_student,) = re.findall(r"^mlp_4 +330 +1\.3 +(\S+) ", printed, re.MULTILINE)
+    assert round(100 * float(of_student), 1) == validated[best]
+    check_verdict(printed, best, tested[best] - tested["256 → 4"])
+
+
+def check_verdict(printed, best, gain):
+    verdict = "It helped with every seed, of 1." if gain > 0 else "It did not help: validation chose it, and the test"
+    expected = "No assistant is needed here:" if best == "256 → 4" else verdict
+    (said,) = re.findall(r"^(?:No assistant|It (?:helped|did not)).*", printed, re.MULTILINE)
+    assert said.startswith(expected)
+    if best != "256 → 4":
+        (shown,) = re.findall(r"^against direct distillation: (\S+) points", printed, re.MULTILINE)
+        assert float(shown) == pytest.approx(gain, abs=1e-9)  # of 500 digits, each is a fifth of a percent
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a notebook must show: pictures, a TFLite file of the digits' classes, and what it prints."""
@@ -97,6 +129,9 @@ NOTEBOOKS = {
     "01_quickstart": Shown(3, "saved_models/quickstart/student.tflite", 15_000, check_quickstart),
     "02_methods": Shown(3, "saved_models/methods/student.tflite", 7_880, check_methods),
     "03_cached_teacher": Shown(3, "saved_models/cached_teacher/student/student.tflite", 15_000, check_cached_teacher),
+    "04_teacher_assistants": Shown(
+        1, "saved_models/teacher_assistants/student.tflite", 330 * 4, check_teacher_assistants
+    ),
 }
 
 
