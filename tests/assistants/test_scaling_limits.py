@@ -234,5 +234,5 @@ def test_layers_without_a_config_are_refused():
 @pytest.mark.parametrize("width", [0, -1, float("nan"), float("inf"), "0.5", True, None])
 def test_widths_that_are_none_are_refused(width):
     with pytest.raises(ValueError, match="`scale_model`") as caught:
-        scale_model(vgg(1.0), width)
+        scale_model(between(), width)
     assert str(caught.value) == f"`scale_model`: `width` must be a finite number > 0. Received: width={width!r}."
