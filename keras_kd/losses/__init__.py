@@ -1,6 +1,6 @@
 """Formulas: (teacher, student) -> one value per example. `keras.ops` only; no models, no state."""
 
-from keras_kd.losses.embeddings import contrastive
+from keras_kd.losses.embeddings import batch_affinity, contrastive
 from keras_kd.losses.features import (
     activation_boundary,
     factor_transfer,
@@ -38,6 +38,7 @@ from keras_kd.losses.relations import (
 __all__ = [
     "activation_boundary",
     "attention_transfer",
+    "batch_affinity",
     "channel_wise",
     "contrastive",
     "correlation_congruence",

@@ -1,5 +1,6 @@
 """Objectives: a loss bound to what it compares. Serialisable, combinable, handed to one `Distiller`."""
 
+from keras_kd.objectives.affinity import BatchAffinity
 from keras_kd.objectives.base import Objective
 from keras_kd.objectives.builtin import FromKeras
 from keras_kd.objectives.contrastive import Contrastive
@@ -39,6 +40,7 @@ __all__ = [
     "DIST",
     "ActivationBoundary",
     "AttentionTransfer",
+    "BatchAffinity",
     "ChannelWise",
     "Contrastive",
     "CorrelationCongruence",

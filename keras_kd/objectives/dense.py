@@ -19,8 +19,8 @@ class DenseGuidance(Objective):
 
     `Σ_i k_i · objective(teacher_i, student)`. In training `k_i = 0` for `drop` of the `n` teachers, drawn for each
     batch uniformly and without replacement, and 1 for the others, so that the mean over the draws is `(n - drop) / n`
-    of the whole sum. In `evaluate` all are 1. Weights of a `keras_kd.Ensemble` come on top, as `n · w_i`: equal ones
-    count 1. A single teacher, as the first step of a chain of assistants has it, is never dropped.
+    of the whole sum. In `evaluate` all are 1. Weights of a `keras_kd.Ensemble` come on top, as `n · w_i`, by example
+    too: equal ones count 1. A single teacher, as the first step of a chain of assistants has it, is never dropped.
 
     Without dropping, soft targets have `n` times the gradient that they have of the ensemble's mean, which is what
     `Distiller(student, [a, b])` learns from without this objective.
@@ -38,7 +38,8 @@ class DenseGuidance(Objective):
 
     Raises:
         ValueError: If `objective` does not compare logits alone or has a weight, or `drop`, `seed` or the weight is out
-            of range; when training begins, if no teacher would be left, or the classes differ.
+            of range; when training begins, if no teacher would be left, the classes differ, or the ensemble has weights
+            by class.
 
     Example:
         >>> from keras_kd.objectives import LogitsMSE
@@ -79,7 +80,13 @@ class DenseGuidance(Objective):
         return self.objective.outputs
 
     def prepare(self, teacher, student):
-        members, _ = _members(teacher)
+        members = _members(teacher)
+        if isinstance(teacher, EnsembleSignals) and teacher.weighs_classes:
+            raise ValueError(
+                "`DenseGuidance`: each teacher guides on its own, so that there is no mean for weights by class to "
+                "enter. Received: an `Ensemble` whose `weights` have a row of classes for each teacher. Give it one "
+                "weight each, or let the student learn from the mean, as `SoftTargets()` does."
+            )
         if 1 < len(members) <= self.drop:
             raise ValueError(
                 f"`DenseGuidance`: `drop` must be less than the number of teachers, {len(members)}. Received: "
@@ -93,15 +100,20 @@ class DenseGuidance(Objective):
         return self.objective.asks_at(temperature)
 
     def values(self, teacher, student, *, temperature, labels=None, training=False):
-        members, weights = _members(teacher)
-        factors = [len(members) * weight for weight in weights]
-        if training and self.drop and len(members) > 1:
-            factors = [factor * kept for factor, kept in zip(factors, self._draw(len(members)), strict=True)]
+        members = _members(teacher)
+        dropping = training and self.drop and len(members) > 1
+        kept = self._draw(len(members)) if dropping else [1.0] * len(members)
         context = {"temperature": temperature, "labels": labels, "training": training}
         said = [self.objective.values(member, student, **context) for member in members]
         return {
             # The mask is the student's, and so the same beside each teacher; a sum of tensors does not hand it on.
-            name: with_mask(mask_of(first), sum(k * of_one[name] for k, of_one in zip(factors, said, strict=True)))
+            name: with_mask(
+                mask_of(first),
+                sum(
+                    k * factor * of_one[name]
+                    for k, factor, of_one in zip(kept, _factors(teacher, len(first.shape)), said, strict=True)
+                ),
+            )
             for name, first in said[0].items()
         }
 
@@ -119,9 +131,17 @@ class DenseGuidance(Objective):
         return cls(**{**config, "objective": keras.saving.deserialize_keras_object(config["objective"])})
 
 
-def _members(teacher: Signals | EnsembleSignals) -> tuple[Sequence[Signals], Sequence[float]]:
-    """The signals of each teacher, and weights that add up to one."""
-    return (teacher.members, teacher.weights) if isinstance(teacher, EnsembleSignals) else ([teacher], [1.0])
+def _members(teacher: Signals | EnsembleSignals) -> Sequence[Signals]:
+    """The signals of each teacher."""
+    return teacher.members if isinstance(teacher, EnsembleSignals) else [teacher]
+
+
+def _factors(teacher: Signals | EnsembleSignals, rank: int) -> list[Any]:
+    """Of each teacher, `n` times its weight, to be multiplied with values of this rank."""
+    if not isinstance(teacher, EnsembleSignals):
+        return [1.0]
+    weights = teacher.weights_of_examples(rank) if teacher.weighs_examples else teacher.weights
+    return [len(teacher.members) * weight for weight in weights]
 
 
 def _checked_objective(objective: Any) -> Objective:

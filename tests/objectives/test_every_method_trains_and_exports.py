@@ -63,6 +63,7 @@ METHODS = {
     "Relational": lambda: o.Relational(*EMBEDDING),
     "ProbabilisticTransfer": lambda: o.ProbabilisticTransfer(*EMBEDDING),
     "CorrelationCongruence": lambda: o.CorrelationCongruence(*EMBEDDING),
+    "BatchAffinity": lambda: o.BatchAffinity(*EMBEDDING, teacher_temperature=0.1, student_temperature=0.1),
     "Contrastive": lambda: o.Contrastive(*EMBEDDING, dim=6, bank_size=12),
     "Review": lambda: o.Review(*ENDS),
     "SimKD": lambda: o.SimKD("pool:input", "pool:input"),

@@ -12,7 +12,7 @@ from keras_kd.signals import Signals
 TEACHER, STUDENT = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
 MAPS, SMALL_MAPS = (np.random.default_rng(1).normal(size=(2, n, n, c)).astype("float32") for n, c in ((4, 3), (2, 5)))
 SIGNALS = (
-    Signals.of(TEACHER, taps={"t": TEACHER, "m": MAPS, "n": SMALL_MAPS}),
+    Signals.of(TEACHER, taps={"t": TEACHER, "u": TEACHER[:, ::-1], "m": MAPS, "n": SMALL_MAPS}),
     Signals.of(STUDENT, taps={"s": STUDENT, "m": MAPS[..., :2], "n": SMALL_MAPS[..., :4]}),
 )
 FEATURES, MAP, TWO_MAPS = (
@@ -46,6 +46,11 @@ MADE = {
         (o.DenseGuidance, {"objective": o.DecoupledKD(2.0), "drop": 2, "seed": 7, "name": "dense"}),
     ],
     "CurriculumTemperature": [(o.CurriculumTemperature, {"low": 2.0, "high": 5.0, "reversal": 0.5})],
+    "BatchAffinity": [
+        (o.BatchAffinity, FEATURES),
+        (o.BatchAffinity, {"teacher_tap": ["t", "u"], "student_tap": ["s", "s"], "teacher_temperature": 0.5}),
+        (o.BatchAffinity, {**FEATURES, "student_temperature": 0.07, "weight": 0.7, "name": "matches"}),
+    ],
     "AttentionTransfer": [(o.AttentionTransfer, FEATURES), (o.AttentionTransfer, {**MAP, "p": 1.0, "weight": 2.0})],
     "ChannelWise": [(o.ChannelWise, MAP), (o.ChannelWise, {**FEATURES, "temperature": 4.0, "name": "channels"})],
     "InterChannelCorrelation": [(o.InterChannelCorrelation, MAP), (o.InterChannelCorrelation, FEATURES)],
