@@ -55,11 +55,12 @@ class EnsembleSignals:
 
     Attributes:
         members: The signals of each teacher.
-        weights: Their weights, which add up to one.
+        weights: Of each teacher a number, or one for each class; or a tensor `(batch, teachers)`. They add up to one
+            over the teachers.
     """
 
     members: Sequence[Signals]
-    weights: Sequence[float]
+    weights: Any
     taps: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -73,25 +74,53 @@ class EnsembleSignals:
         return self.logits(1.0)
 
     def logits(self, temperature: Any) -> Mapping[str, Any]:
-        """`T log Σ_i w_i softmax(z_i / T)`: its softmax at `T` is the weighted mean of the members."""
+        """`T log Σ_i w_i softmax(z_i / T)`, less a constant: its softmax at `T` is the weighted mean of the members.
+
+        Raises:
+            ValueError: If there are weights for other classes than the members have.
+        """
         paired = [pair_outputs(member, self.members[0]) for member in self.members]
         return {
-            name: temperature
-            * ops.logsumexp(
-                ops.stack(
-                    [
-                        ops.log(weight) + ops.log_softmax(ops.cast(pairs[name][0], "float32") / temperature)
-                        for pairs, weight in zip(paired, self.weights, strict=True)
-                    ]
-                ),
-                axis=0,
-            )
+            name: temperature * self._log_mean(name, [pairs[name][0] for pairs in paired], temperature)
             for name in self.members[0].outputs
         }
 
+    def _log_mean(self, name: str, logits: Sequence[Any], temperature: Any) -> Any:
+        said = [ops.log_softmax(ops.cast(one, "float32") / temperature) for one in logits]
+        weights = [ops.log(weight) for weight in self._weights_beside(name, said[0].shape)]
+        mean = ops.logsumexp(ops.stack([weight + one for weight, one in zip(weights, said, strict=True)]), axis=0)
+        return ops.log_softmax(mean) if self.weighs_classes else mean  # by class they do not add up to one
+
+    def _weights_beside(self, name: str, shape: Sequence[int | None]) -> Sequence[Any]:
+        """The members' weights, to be multiplied with values of this shape, `(batch, ..., classes)`."""
+        if self.weighs_examples:
+            return self.weights_of_examples(len(shape))
+        if self.weighs_classes and len(self.weights[0]) != shape[-1]:
+            raise ValueError(
+                f"`Ensemble`: `weights` by class must have as many columns as there are classes. Received: "
+                f"{len(self.weights[0])} columns; the output '{name}' has {shape[-1]} classes."
+            )
+        return [ops.convert_to_tensor(weight, dtype="float32") for weight in self.weights]
+
+    @property
+    def weighs_examples(self) -> bool:
+        """Whether each example has weights of its own."""
+        return hasattr(self.weights, "shape")
+
+    @property
+    def weighs_classes(self) -> bool:
+        """Whether each class has weights of its own."""
+        return not self.weighs_examples and isinstance(self.weights[0], Sequence)
+
+    def weights_of_examples(self, rank: int) -> list[Any]:
+        """The members' weights by example, to be multiplied with values of this rank."""
+        shape = (-1, *[1] * (rank - 1))
+        return [ops.reshape(self.weights[:, index], shape) for index in range(len(self.members))]
+
     def mapped(self, function: Callable[[str, Any], Any]) -> "EnsembleSignals":
-        """Applies `function(name, tensor)` to every output of every member."""
-        return replace(self, members=[member.mapped(function) for member in self.members])
+        """Applies `function(name, tensor)` to every output of every member, and to weights that come with a batch."""
+        weights = function("Ensemble.weights", self.weights) if self.weighs_examples else self.weights
+        return replace(self, members=[member.mapped(function) for member in self.members], weights=weights)
 
 
 def pair_outputs(

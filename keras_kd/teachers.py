@@ -1,5 +1,6 @@
 """Where teacher signals come from: one model, or an ensemble."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -122,34 +123,43 @@ def _as_layer(model: Any) -> keras.Layer:
 class Ensemble:
     """Several teachers that speak as one: the weighted mean of their probabilities.
 
-    `p = Σ_i w_i softmax(z_i / T)`, averaged at the temperature of whoever asks.
+    `p = Σ_i w_i softmax(z_i / T)`, averaged at the temperature of whoever asks. With weights by class,
+    `p_c = Σ_i w_ic softmax(z_i / T)_c`, divided by their sum over the classes.
 
     Args:
         teachers: `Teacher`s, or models as `Teacher` takes them, with the same classes.
-        weights: One weight `>= 0` each; divided by their sum. Defaults to equal weights.
+        weights: One weight `>= 0` each; or by class, an array of shape `(teachers, classes)`; or by example, a function
+            `weights(x)` of the batch's inputs, of `keras.ops`, that gives an array of numbers or booleans of shape
+            `(batch, teachers)`: `lambda x: x["trust"]`, or zeros for a missing modality, `lambda x:
+            ops.stack([x["image_present"], x["audio_present"]], -1)`. Divided by their sum over the teachers. Defaults
+            to equal weights.
 
     Raises:
-        ValueError: If there are no teachers, or the weights do not fit them.
+        ValueError: If there are no teachers, or the weights do not fit them; when training begins, if the weights have
+            another number of classes, or a function gives another shape. An example for which a function gives a
+            negative weight or none but zeros has no mean: a `Distiller` stops in that step, `cache_teacher` at that
+            example, as at a teacher that gives NaN. Leave such examples out of the data.
 
     Example:
         >>> build = lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
         >>> Ensemble([build(), build()], weights=[3, 1]).weights
         [0.75, 0.25]
+        >>> Ensemble([build(), build()], weights=[[3, 1, 0], [1, 1, 5]]).weights
+        [[0.75, 0.5, 0.0], [0.25, 0.5, 1.0]]
 
     Reference:
         Hinton, Vinyals, Dean. Distilling the Knowledge in a Neural Network. 2015. arXiv:1503.02531.
     """
 
-    def __init__(self, teachers: Sequence[Any], weights: Sequence[float] | None = None):
+    def __init__(
+        self,
+        teachers: Sequence[Any],
+        weights: Sequence[float] | Sequence[Sequence[float]] | Callable[[Any], Any] | None = None,
+    ):
         if not teachers:
             raise ValueError("`Ensemble`: `teachers` must hold at least one teacher. Received none.")
         self.members = [teacher if isinstance(teacher, Teacher) else Teacher(teacher) for teacher in teachers]
-        weights = [1.0] * len(self.members) if weights is None else [float(weight) for weight in weights]
-        if len(weights) != len(self.members) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
-            raise ValueError(
-                f"`Ensemble`: `weights` must be {len(self.members)} numbers >= 0, not all zero. Received: {weights}."
-            )
-        self.weights = [weight / sum(weights) for weight in weights]
+        self.weights = weights if callable(weights) else _normalised(weights, len(self.members))
 
     @property
     def name(self) -> str:
@@ -172,7 +182,50 @@ class Ensemble:
                 f"`Ensemble`: features of several teachers have no mean, so taps are refused. Received: {list(taps)}. "
                 "Give the teacher to be tapped alone."
             )
-        return EnsembleSignals([member.signals(x) for member in self.members], self.weights)
+        return EnsembleSignals([member.signals(x) for member in self.members], self.weights_for(x))
+
+    def weights_for(self, x: Any) -> Any:
+        """The weights as they are, or what a function makes of a batch: float32 `(batch, teachers)`, summing to one.
+
+        Raises:
+            ValueError: If it gives another shape.
+        """
+        if not callable(self.weights):
+            return self.weights
+        given = ops.cast(ops.convert_to_tensor(self.weights(x)), "float32")
+        if len(given.shape) != 2 or given.shape[-1] != len(self.members):
+            raise ValueError(
+                f"`Ensemble`: `weights(x)` must be of shape (batch, {len(self.members)}), a weight for each teacher. "
+                f"Received: shape {tuple(given.shape)}."
+            )
+        # What is no weight becomes NaN, and so do zeros alone: whoever asks refuses that.
+        weights = ops.where(given >= 0, given, float("nan"))
+        return ops.stop_gradient(weights / ops.sum(weights, axis=-1, keepdims=True))
+
+
+def _normalised(weights: Any, count: int) -> list[float] | list[list[float]]:
+    """Weights by teacher, or by teacher and class, that add up to one over the teachers."""
+    try:
+        array = ops.convert_to_numpy([1.0] * count if weights is None else weights).astype("float64")
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.ndim not in (1, 2):
+        raise ValueError(
+            f"`Ensemble`: `weights` must be {count} numbers >= 0, an array ({count}, classes) of them, or a function "
+            f"of the inputs. Received: {weights!r}."
+        )
+    given = array.tolist()
+    by_class = array.ndim == 2
+    columns = list(zip(*given, strict=True)) if by_class else [given]
+    if not (columns and all(map(functools.partial(_is_column, count), columns))):
+        kind = f"{count} rows of numbers >= 0, of which no column is" if by_class else f"{count} numbers >= 0, not"
+        raise ValueError(f"`Ensemble`: `weights` must be {kind} all zero. Received: {given}.")
+    normalised = [[weight / sum(column) for weight in column] for column in columns]
+    return list(map(list, zip(*normalised, strict=True))) if by_class else normalised[0]
+
+
+def _is_column(count: int, weights: Sequence[float]) -> bool:
+    return len(weights) == count and min(weights) >= 0 and 0 < sum(weights) < float("inf")
 
 
 def as_teacher(teacher: Any) -> Teacher | Ensemble | None:

@@ -110,9 +110,11 @@ def digest(*parts: Any) -> str:
 def teacher_fingerprint(teacher: Teacher | Ensemble, sample: bytes = b"") -> str:
     """Of architecture, weights and declaration; names of layers have no say, nor how the model was trained.
 
-    A function has no weights to look at: a sample of what it says stands for it.
+    A function has no weights to look at, and one that weighs the members no numbers: a sample of what it gives stands
+    for it.
     """
     weights = getattr(teacher, "weights", [1.0])
+    weights = "by example" if callable(weights) else weights
     return digest(*(part for member in teacher.members for part in _of_member(member)), weights, sample)
 
 

@@ -109,16 +109,23 @@ class Speaker:
         return arrays
 
     def describe(self, x: Any, layout: Layout) -> dict[str, str]:
-        """Who speaks: names, and fingerprint of architecture and weights; of a function, what it says of a batch."""
+        """Who speaks: names, and fingerprint of architecture and weights; of functions, what they give for a batch."""
         names = "+".join(_name_of(member) for member in self.teacher.members)
         return {"name": names, "fingerprint": teacher_fingerprint(self.teacher, self._sample(x, layout))}
 
     def _sample(self, x: Any, layout: Layout) -> bytes:
-        functions = [member for member in self.teacher.members if is_function(member)]
-        if not functions:
+        return self._sample_of_answers(x, layout) + self._sample_of_weights(x)
+
+    def _sample_of_answers(self, x: Any, layout: Layout) -> bytes:
+        if not any(map(is_function, self.teacher.members)):
             return b""
         said = self.checked(self(x), layout, 0)
         return layout.encode(np.zeros(len(said[0]), np.int32), said, np.random.default_rng(0)).tobytes()
+
+    def _sample_of_weights(self, x: Any) -> bytes:
+        if not callable(getattr(self.teacher, "weights", None)):
+            return b""
+        return np.asarray(self.teacher.weights_for(x), np.float16).tobytes()  # so coarse that machines agree
 
     def preprocessing(self, x: Any) -> str:
         """Tells a preprocessing by what it makes of a first batch."""
