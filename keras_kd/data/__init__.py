@@ -10,6 +10,7 @@ from keras_kd.data.pipeline import pipeline
 from keras_kd.data.source import Source
 
 if TYPE_CHECKING:
+    from keras_kd.data import multimodal
     from keras_kd.data.audio_augmentations import random_gain, random_noise, random_time_shift, spec_augment
     from keras_kd.data.augmentations import Augmentation, MixingAugmentation, compose
     from keras_kd.data.image_augmentations import (
@@ -32,6 +33,7 @@ __all__ = [
     "input_transform",
     "load",
     "mixup",
+    "multimodal",
     "pipeline",
     "random_colour",
     "random_crop",
@@ -49,7 +51,9 @@ _AUGMENTATIONS = ("augmentations", "image_augmentations", "audio_augmentations",
 
 
 def __getattr__(name: str) -> Any:
-    # Augmentations are imported on first use: `import keras_kd` is to cost little.
+    # Imported on first use: `import keras_kd` is to cost little.
+    if name == "multimodal":
+        return importlib.import_module("keras_kd.data.multimodal")
     if name in __all__:
         for home in (importlib.import_module(f"keras_kd.data.{home}") for home in _AUGMENTATIONS):
             if name in vars(home):
