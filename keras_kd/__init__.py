@@ -1,11 +1,13 @@
 """Knowledge distillation for Keras 3 and TensorFlow, from a large model to the file on the phone."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_kd import data, losses, objectives, schedules
+from keras_kd import data, losses, modalities, objectives, schedules
 from keras_kd.distiller import Distiller
 from keras_kd.export import ExportReport, export_student
 from keras_kd.listening import tap
+from keras_kd.modalities import ModalityDropout  # models that hold its layers must load
 from keras_kd.teachers import Ensemble, Teacher
 
 if TYPE_CHECKING:
@@ -19,12 +21,14 @@ __all__ = [
     "Distiller",
     "Ensemble",
     "ExportReport",
+    "ModalityDropout",
     "Teacher",
     "TeacherAssistantChain",
     "cache_teacher",
     "data",
     "export_student",
     "losses",
+    "modalities",
     "objectives",
     "open_cache",
     "plan_assistants",
@@ -34,14 +38,14 @@ __all__ = [
 ]
 
 
+_LAZY = {
+    **dict.fromkeys(("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"), "assistants"),
+    **dict.fromkeys(("cache_teacher", "open_cache"), "cache"),
+}
+
+
 def __getattr__(name: str) -> Any:
     # Imported on first use, as in `keras_kd.cache`.
-    if name in ("cache_teacher", "open_cache"):
-        from keras_kd import cache
-
-        return getattr(cache, name)
-    if name in ("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"):
-        from keras_kd import assistants
-
-        return getattr(assistants, name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"keras_kd.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

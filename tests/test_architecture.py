@@ -38,6 +38,7 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "cache": {"cache", "foreign", "outcomes", "probabilities", "replay", "signals", "taps", "teachers"},
     "data": {"data"},
     "export": {"export", "litert"},
+    "modalities": {"modalities", "scalars"},
 }
 MAY_IMPORT_OF_OTHERS = {"losses": {"keras"}}
 # What an extra installs may be missing, and only who needs it may say so.

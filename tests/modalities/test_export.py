@@ -1,0 +1,99 @@
+"""Models of several modalities as files: names kept, from the raw waveform to the answer in one call of LiteRT."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_kd as kd
+from keras_kd.export import LiteRTModel
+from keras_kd.litert import LiteRTFile
+from keras_kd.modalities import fusion_model
+from keras_kd.modalities.fusion import FUSIONS
+from tests.modalities.three import CLASSES, THREE, batch, with_presence
+
+FORMS = ("float32", "float16", "dynamic", "int8")
+TRAIN, LABELS = batch(60)
+TEST, TEST_LABELS = batch(30, seed=1)
+
+
+def trained(x=TRAIN, **kwargs):
+    keras.utils.set_random_seed(0)
+    model = fusion_model(THREE, CLASSES, width=4, **kwargs)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.5  # the default takes hundreds of steps
+    for rate, epochs in ((1e-2, 12), (1e-3, 4)):
+        model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        model.fit(x, LABELS, epochs=epochs, batch_size=20, verbose=0)
+    return model
+
+
+@pytest.fixture(scope="module", params=FUSIONS)
+def exported(request, tmp_path_factory):
+    model = trained(fusion=request.param)
+    folder = tmp_path_factory.mktemp(request.param)
+    report = kd.export_student(
+        model, folder, quantize=FORMS, representative_data=TRAIN, evaluation_data=(TEST, TEST_LABELS)
+    )
+    return model, {file.quantize or "saved_model": file for file in report.files}
+
+
+def test_names_are_kept(exported):
+    _, files = exported
+    signature = tf.saved_model.load(files["saved_model"].path).signatures["serving_default"]
+    assert set(signature.structured_input_signature[1]) == set(THREE)
+    for form in FORMS:
+        file = LiteRTFile(files[form].path, "test")
+        assert {name: (spec.shape[1:], spec.dtype.name) for name, spec in file.specs.items()} == {
+            "image": ((8, 8, 1), "float32"),
+            "audio": ((1024,), "float32"),
+            "text": ((6,), "int32"),
+        }
+        assert file.output_names == ["logits"]
+        assert file.batch_size is None
+
+
+def test_from_the_waveform_to_the_answer_in_one_call(exported):
+    model, files = exported
+    expected = np.asarray(model(TEST))
+    assert (expected.argmax(axis=1) == TEST_LABELS).all()
+    span = np.ptp(expected)
+    for form, share in {"float32": 1e-5, "float16": 1e-3, "dynamic": 1e-5}.items():
+        for count in (1, 30):
+            logits = LiteRTModel(files[form].path)({name: value[:count] for name, value in TEST.items()})
+            np.testing.assert_allclose(logits, expected[:count], atol=share * span)
+    assert [files[form].accuracy for form in FORMS] == [1.0] * 4
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_presence_is_an_input_of_the_file(fusion, tmp_path):
+    model = trained(with_presence(TRAIN, THREE), fusion=fusion, present=True, dropout_rates=0.3, seed=0)
+    kd.export_student(
+        model, tmp_path, formats="tflite", quantize=("float32", "int8"), representative_data=with_presence(TRAIN, THREE)
+    )
+    file, int8 = (LiteRTModel(tmp_path / name) for name in ("student.tflite", "student_int8.tflite"))
+    for subset in ({"image"}, {"audio", "text"}, set(THREE)):
+        x = with_presence(TEST, subset)
+        expected = np.asarray(model(x))
+        np.testing.assert_allclose(file(x), expected, atol=1e-4)
+        # Rubbish for what is absent, through the file as through Keras.
+        rubbish = {name: value if name in subset or name not in TEST else TEST[name][::-1] for name, value in x.items()}
+        np.testing.assert_allclose(file(rubbish), expected, atol=1e-4)
+        np.testing.assert_array_equal(int8(rubbish), int8(x))
+
+
+def test_the_front_end_outside_keeps_its_levels_in_int8(tmp_path):
+    """The same model, the front end in the pipeline: 8 bits are then those of the logarithm."""
+    inside = trained(fusion="gated")
+    outside = fusion_model(THREE, CLASSES, fusion="gated", width=4, mel=False)
+    outside.set_weights(inside.get_weights())
+    mel = inside.get_layer("audio_log_mel")
+    features = lambda x: {**x, "audio": np.asarray(mel(x["audio"]))}  # noqa: E731
+    errors = {}
+    for name, model, prepare in (("inside", inside, dict), ("outside", outside, features)):
+        kd.export_student(model, tmp_path / name, formats="tflite", quantize="int8", representative_data=prepare(TRAIN))
+        expected = np.asarray(model(prepare(TEST)))
+        errors[name] = np.abs(LiteRTModel(tmp_path / name / "student_int8.tflite")(prepare(TEST)) - expected)
+    assert errors["outside"].max() < 0.02 * np.ptp(expected)
+    assert errors["outside"].mean() < errors["inside"].mean() / 3
