@@ -30,7 +30,7 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
         zip(("y_train", "y_val", "y_test"), y, strict=True)
     )
-    live, cached = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    live, cached, assisted = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(live, names)
     logits = names["student"].predict(x[2], verbose=0)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
@@ -42,6 +42,11 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     np.testing.assert_allclose(said, names["teacher"](seen), atol=1e-2)
     assert len(names["history"].history["soft_targets"]) == 4
 
+    exec(assisted, names)
+    (record,) = [record for record in names["chain"].records if record.name == names["student"].name]
+    right = names["student"].predict(x[1], verbose=0).argmax(-1) == names["y_val"]
+    assert record.results["accuracy"] == pytest.approx(right.mean())
+
 
 def test_every_picture_and_table_that_it_points_to_is_there():
     linked = re.findall(r"\]\(((?!https?:|#)[^)]+)\)", README)
@@ -49,7 +54,9 @@ def test_every_picture_and_table_that_it_points_to_is_there():
     assert [path for path in linked if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("table", ["against_builtin.md", "methods.md", "speed.md", "views.md"])
+@pytest.mark.parametrize(
+    "table", ["against_builtin.md", "assistants/fashion_mnist.md", "methods.md", "speed.md", "views.md"]
+)
 def test_its_tables_are_the_measured_ones(table):
     first, *_ = (ROOT / "benchmarks/results" / table).read_text(encoding="utf-8").split("\n## ")
     measured = first.splitlines()
@@ -59,4 +66,4 @@ def test_its_tables_are_the_measured_ones(table):
 def test_every_method_has_its_row():
     rows = {line.split("|")[1].strip() for line in README.splitlines() if line.startswith("| ")}
     methods = {name for name in objectives.__all__ if isinstance(getattr(objectives, name), type)}
-    assert methods - rows == {"DenseGuidance", "Objective", "FromKeras", "SoftCrossEntropy"}
+    assert methods - rows == {"BatchAffinity", "DenseGuidance", "Objective", "FromKeras", "SoftCrossEntropy"}
