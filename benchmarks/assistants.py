@@ -39,6 +39,7 @@ TEACHER, ASSISTANT, STUDENT = 10, 4, 2
 METHODS = {"alone": "no distillation", "kd": "KD", "takd": "TAKD", "dgkd": "DGKD"}
 GRID = tuple(itertools.product((2.0, 6.0), (0.1, 0.5)))
 SEEDS, VALIDATION = (0, 1, 2, 3, 4), 2000
+SIZE = 32  # of images that differ in theirs
 AUGMENT, VIEWS = kd.data.compose(kd.data.random_flip(), kd.data.random_shift(2)), 8
 
 
@@ -78,8 +79,9 @@ class Study:
         self.budget = budget
         self._folder = FOLDER / "_".join(str(value) for value in asdict(budget).values()).replace("/", "-")
         source = kd.data.load(budget.dataset)
-        self._transform = kd.data.input_transform(source, source.input_shape)
-        self._shape, self._classes = source.input_shape, source.num_classes
+        self._shape = tuple(size or SIZE for size in source.input_shape)
+        self._transform = kd.data.input_transform(source, self._shape)
+        self._classes = source.num_classes
         self._train = self._arrays(source.train.take(max(budget.examples, budget.teacher_examples)))
         self._held_out = {
             "validation": self._arrays(source.validation.take(VALIDATION)),
