@@ -6,11 +6,13 @@ from typing import Any
 from keras_kd import data
 from keras_kd.cli.errors import one_line
 
-FACTORIES = {
-    name: getattr(data, name)
-    for name in data.__all__
-    if issubclass(getattr(getattr(data, name), "__annotations__", {}).get("return") or object, data.Augmentation)
-}
+
+def _makes_an_augmentation(value: Any) -> bool:
+    given = getattr(value, "__annotations__", {}).get("return")
+    return isinstance(given, type) and issubclass(given, data.Augmentation)
+
+
+FACTORIES = {name: getattr(data, name) for name in data.__all__ if _makes_an_augmentation(getattr(data, name))}
 
 
 def augmentation_of(text: str) -> data.Augmentation:
