@@ -37,6 +37,9 @@ def fusion_model(
 
     A single modality is not fused. What is absent has no influence on the output: whatever stands in its tensor.
 
+    The branch of sounds pools over frequency too, and so tells speech of voices it has not heard poorly; for speech,
+    bring a branch of your own.
+
     Args:
         modalities: By name, what the model sees: an object with `height`, `width`, `channels` (an image, floats), with
             `samples` and `rate` (a waveform, floats), with `length` and `vocabulary` (text, int32 ids: positions in
