@@ -115,14 +115,51 @@ def check_verdict(printed, best, gain):
         assert float(shown) == pytest.approx(gain, abs=1e-9)  # of 500 digits, each is a fifth of a percent
 
 
+def check_multimodal(printed):
+    """Whether a sense helps is not promised, but that what is said of it follows from the figures above it."""
+    alone = numbers(r"^(\S+) +(\d+\.\d)$", printed)
+    assert list(alone) == ["image", "audio", "text", "image+audio+text"]
+    assert max(alone, key=alone.get) == "image+audio+text"
+
+    taught = re.findall(r"^(\S+) +(0\.\d{4}) +([+-]0\.\d{4}) +\[(\S+), (\S+)\] +(.+)$", printed, re.MULTILINE)
+    assert [teacher for teacher, *_ in taught] == ["image", "image+audio+text"]
+    (without,) = re.findall(r"^none +(0\.\d{4})$", printed, re.MULTILINE)
+    for _, accuracy, gain, low, high, verdict in taught:
+        assert float(gain) == pytest.approx(float(accuracy) - float(without), abs=1.01e-4)
+        says = {"helps": float(low) > 0, "WARNING: negative transfer": float(high) < 0}
+        assert verdict == next((word for word, holds in says.items() if holds), "no evidence")
+
+    by_subset = re.findall(r"^(\S+) +(\d+\.\d) +(\d+\.\d)$", printed, re.MULTILINE)
+    assert [subset for subset, *_ in by_subset] == [
+        *("image", "audio", "text", "image+audio", "image+text", "audio+text", "image+audio+text")
+    ]
+    without, dropped = np.array([row[1:] for row in by_subset], float).T
+    assert dropped.mean() > without.mean()
+    assert f"ahead with modality dropout: {sum(dropped > without)} of 7 subsets. With all three there: " in printed
+    assert round(100 * accuracy_of_report(printed), 1) == dropped[-1]
+
+
+def digits_to_test():
+    _, test = kd.data.digits()
+    return test
+
+
+def tones_and_digits_to_test():
+    """All three modalities are there."""
+    x, y = next(kd.data.multimodal.tones_and_digits().test.batch(300).as_numpy_iterator())
+    return {**x, **{f"{name}_present": np.ones(300, bool) for name in x}}, y
+
+
 @dataclass(frozen=True)
 class Shown:
-    """What a notebook must show: pictures, a TFLite file of the digits' classes, and what it prints."""
+    """What a notebook must show: pictures, sounds, a TFLite file of ten classes, and what it prints."""
 
     pictures: int
     file: str
     least_bytes: int
     check: Callable[[str], None]
+    sounds: int = 0
+    examples: Callable[[], tuple] = digits_to_test
 
 
 NOTEBOOKS = {
@@ -131,6 +168,9 @@ NOTEBOOKS = {
     "03_cached_teacher": Shown(3, "saved_models/cached_teacher/student/student.tflite", 15_000, check_cached_teacher),
     "04_teacher_assistants": Shown(
         1, "saved_models/teacher_assistants/student.tflite", 330 * 4, check_teacher_assistants
+    ),
+    "05_multimodal": Shown(
+        2, "saved_models/multimodal/student.tflite", 8_000, check_multimodal, 2, tones_and_digits_to_test
     ),
 }
 
@@ -184,8 +224,9 @@ def test_runs_from_top_to_bottom(name, notebook, tmp_path, monkeypatch):
     shown, file = NOTEBOOKS[name], tmp_path / NOTEBOOKS[name].file
 
     assert sum("image/png" in output.get("data", {}) for output in outputs) == shown.pictures
+    assert sum("<audio" in output.get("data", {}).get("text/html", "") for output in outputs) == shown.sounds
     assert file.name in printed
     assert file.stat().st_size > shown.least_bytes
-    _, (x, y) = kd.data.digits()
+    x, y = shown.examples()
     assert round(np.mean(LiteRTModel(file)(x).argmax(-1) == y), 4) == accuracy_of_report(printed)
     shown.check(printed)
