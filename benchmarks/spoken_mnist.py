@@ -11,8 +11,8 @@ width; then students that are distilled from the one teacher of all three, each 
 it sees the image, it hears, or it has all three and loses some of them at random while training (`ModalityDropout`), so
 that it works with any. What the teacher says is cached. A student begins with the same weights, alone and distilled.
 Temperature and alpha are chosen on the validation examples, with the first seed, from a grid; the floor of the
-spectrogram was, too. Exported students take the raw waveform, and LiteRT runs them on PNG, WAV and text files that are
-written from test examples and read back as anybody's. Runs that are done are not done again. Writes
+spectrogram was, on other voices. Exported students take the raw waveform, and LiteRT runs them on PNG, WAV and text
+files that are written from test examples and read back as anybody's. Runs that are done are not done again. Writes
 `benchmarks/results/modalities/spoken_mnist.json`, `.md` and `.png`.
 """
 
@@ -24,7 +24,19 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from small_runs import gain, mean_and_deviation, shown
-from spoken_mnist_runs import ALL, FILES_PER_CLASS, GRID, PER_CLASS, SECONDS, SEEDS, STUDENTS, TEACHERS, Study, title
+from spoken_mnist_runs import (
+    ALL,
+    FILES_PER_CLASS,
+    FOLD,
+    GRID,
+    PER_CLASS,
+    SECONDS,
+    SEEDS,
+    STUDENTS,
+    TEACHERS,
+    Study,
+    title,
+)
 
 from keras_kd.plots import COLORS
 
@@ -58,10 +70,10 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# Digits seen, heard and read",
         "",
-        f"`{COMMAND}`: `kd.data.multimodal.spoken_mnist`, {train:,} training pairs with four voices, {validation:,} "
-        f"for validation and {test:,} for the test, with one voice each; recordings of {SECONDS:g} s. Test accuracy in "
-        f"percent, mean and standard deviation over {len(SEEDS)} seeds. The voice of the test is the same for all: "
-        "intervals say nothing of other voices.",
+        f"`{COMMAND}`: `kd.data.multimodal.spoken_mnist`, fold {FOLD}, {train:,} training pairs with four voices, "
+        f"{validation:,} for validation and {test:,} for the test, with one voice each; recordings of {SECONDS:g} s. "
+        f"Test accuracy in percent, mean and standard deviation over {len(SEEDS)} seeds. The voice of the test is the "
+        "same for all: intervals say nothing of other voices.",
         "",
         f"## What each modality tells: models of the teacher's width, {teacher.width}",
         "",

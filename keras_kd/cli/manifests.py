@@ -16,7 +16,7 @@ from keras_kd import data
 from keras_kd.data.multimodal import Audio, MultimodalSource, Text, from_manifest, load_vocabulary, tones_and_digits
 from keras_kd.data.multimodal.source import SPLITS
 from keras_kd.export.serving import input_specs
-from keras_kd.modalities import LogMel
+from keras_kd.modalities.branches import speech_front_end
 from keras_kd.modalities.presence import kept, presence_key
 
 TOY = "toy"
@@ -63,7 +63,7 @@ class Examples:
 
     source: MultimodalSource
     modalities: Mapping[str, Any]
-    front_end: LogMel | bool
+    front_end: Any
     splits: Mapping[str, tf.data.Dataset]
 
     def batches(self, split: str, modalities: Sequence[str], **form: Any) -> tf.data.Dataset:
@@ -136,7 +136,8 @@ def open_examples(options: argparse.Namespace) -> Examples:
     modalities, front_end, outside = dict(source.modalities), True, {}
     for name, spec in source.modalities.items():
         if isinstance(spec, Audio):
-            front_end = LogMel(spec.rate, round(_FRAME_SECONDS * spec.rate), round(_HOP_SECONDS * spec.rate))
+            frame, hop = (round(seconds * spec.rate) for seconds in (_FRAME_SECONDS, _HOP_SECONDS))
+            front_end = speech_front_end(spec.rate, frame=frame, hop=hop)
             front_end.build((None, spec.samples))
             if options.mel == "outside":
                 modalities[name] = front_end.compute_output_shape((None, spec.samples))[1:]

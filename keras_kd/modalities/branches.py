@@ -26,6 +26,11 @@ class Branch(NamedTuple):
     vector: Callable[[Any, int, str], Any]
 
 
+def speech_front_end(rate: int, **options: Any) -> LogMel:
+    """What a model hears of recordings whose loudness tells nothing: 56 dB below the loudest sine wave is silence."""
+    return LogMel(rate, **{"floor": 1e-2, "normalize": True, **options})
+
+
 def branch_inputs(modalities: Mapping[str, Any], mel: bool | LogMel) -> tuple[dict[str, Any], dict[str, Branch]]:
     """The Keras inputs and the branches by modality."""
     branches = {name: _branch(name, spec, mel) for name, spec in modalities.items()}
@@ -42,7 +47,7 @@ def _branch(name: str, spec: Any, mel: bool | LogMel) -> Branch:
     if _has(spec, _IMAGE):
         return Branch((spec.height, spec.width, spec.channels), "float32", _grid_vector)
     if _has(spec, _AUDIO):
-        front_end = LogMel(spec.rate, name=f"{name}_log_mel") if isinstance(mel, bool) else _own(mel, f"{name}_log_mel")
+        front_end = _own(speech_front_end(spec.rate) if isinstance(mel, bool) else mel, f"{name}_log_mel")
         if mel is False:
             return Branch(front_end.compute_output_shape((None, spec.samples))[1:], "float32", _sequence_vector)
         return Branch((spec.samples,), "float32", lambda x, width, m: _sequence_vector(front_end(x), width, m))
@@ -69,17 +74,23 @@ def _own(mel: LogMel, name: str) -> LogMel:
 
 
 def _grid_vector(x: Any, width: int, modality: str) -> Any:
-    x = layers.BatchNormalization(name=f"{modality}_normalized")(x)
-    for index, channels in enumerate((width, 2 * width, 2 * width), 1):
-        x = _normalized_relu(layers.Conv2D, x, channels, f"{modality}_conv{index}")
-        if index < 3:
-            x = layers.MaxPooling2D(padding="same")(x)
+    x = _convolved(x, width, modality, layers.Conv2D, layers.MaxPooling2D)
     return layers.GlobalAveragePooling2D()(x)
 
 
 def _sequence_vector(x: Any, width: int, modality: str) -> Any:
-    """A spectrogram is a grid of one channel."""
-    return _grid_vector(layers.Reshape((*x.shape[1:], 1))(x), width, modality)
+    # Along time alone, the bands being the channels: where in the spectrum a sound lies is what tells it apart.
+    x = _convolved(x, width, modality, layers.Conv1D, layers.MaxPooling1D)
+    return layers.GlobalMaxPooling1D()(x)
+
+
+def _convolved(x: Any, width: int, modality: str, convolution: type, pooling: type) -> Any:
+    x = layers.BatchNormalization(name=f"{modality}_normalized")(x)
+    for index, channels in enumerate((width, 2 * width, 2 * width), 1):
+        x = _normalized_relu(convolution, x, channels, f"{modality}_conv{index}")
+        if index < 3:
+            x = pooling(padding="same")(x)
+    return x
 
 
 def _text_vector(x: Any, symbols: int, width: int, modality: str) -> Any:

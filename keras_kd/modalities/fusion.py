@@ -27,18 +27,16 @@ def fusion_model(
     """Builds a model with one branch for each modality, fused to logits.
 
     `logits = W relu(U relu(fuse(e_1, ..., e_M)))`, `e_m` the output of a branch, of width `2 · width`, in a layer named
-    `"<modality>_embedding"`: the tap for what compares branch with branch. A grid or a spectrogram goes through three
-    convolutions of `width`, `2 width` and `2 width` channels with batch normalisation, pooled; text through an
-    embedding of its symbols and two convolutions along it; a plain vector through a dense layer. They are fused by
+    `"<modality>_embedding"`: the tap for what compares branch with branch. A grid goes through three convolutions of
+    `width`, `2 width` and `2 width` channels with batch normalisation, and its mean is taken; a spectrogram or another
+    sequence through three along time, and its maximum is; text through an embedding of its symbols and two
+    convolutions along it; a plain vector through a dense layer. They are fused by
 
     - "concat": side by side;
     - "attention": `Σ_m a_m e_m`, `a = softmax_m(v · tanh(W e_m))`, in a layer named `"modality_weights"`;
     - "gated": `Σ_m z_m ⊙ tanh(W_m e_m)`, `z_m = sigmoid(V_m [e_1, ..., e_M])`, in layers named `"<modality>_gate"`.
 
     A single modality is not fused. What is absent has no influence on the output: whatever stands in its tensor.
-
-    The branch of sounds pools over frequency too, and so tells speech of voices it has not heard poorly; for speech,
-    bring a branch of your own.
 
     Args:
         modalities: By name, what the model sees: an object with `height`, `width`, `channels` (an image, floats), with
@@ -50,8 +48,8 @@ def fusion_model(
         width: Channels of the first convolution: 64 for a teacher, 8 for a light student. Defaults to 32.
         present: Whether there is an input `"<modality>_present"`, bool `(batch,)`, beside each. Defaults to `False`.
         dropout_rates: Rates of a `ModalityDropout` on the inputs. Defaults to none.
-        mel: Whether `LogMel` is in the model; or the layer, for another one than `LogMel(rate)`. If `False`, the input
-            is what `LogMel(rate)` gives of the waveform. Defaults to `True`.
+        mel: Whether `LogMel(rate, floor=0.01, normalize=True)` is in the model; or the layer, for another one. If
+            `False`, the input is what that layer gives of the waveform. Defaults to `True`.
         seed: Seed of the dropout. Defaults to a random one.
         name: Name of the model. Defaults to `"fusion_model"`.
 

@@ -9,6 +9,8 @@ from keras import ops
 from keras_kd.scalars import checked_number
 
 _LEAST_QUANTIZED = 1024
+# A waveform that stays below is taken for silence, and not blown up to noise.
+_LEAST_PEAK = 1e-3
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -17,7 +19,8 @@ class LogMel(keras.Layer):
 
     `y[t, b] = log(max(Σ_k F[k, b] |X[t, k]|², floor))`, `X` the Fourier transform of the frames under a periodic Hann
     window, frame `t` centred on sample `t · hop` of the waveform mirrored at its ends, `F` triangles of height 1 whose
-    corners are equally spaced in `mel(f) = 2595 log10(1 + f / 700)`.
+    corners are equally spaced in `mel(f) = 2595 log10(1 + f / 700)`. With `normalize`, `x / max(max |x|, 0.001)` takes
+    the waveform's place: recordings of any loudness give the same.
 
     Nothing in it trains and it has no weights. It computes in float32 whatever the policy, and runs in a model or in a
     `tf.data` pipeline. Exported, it is made of TFLite's built-in operators, equal to Keras in the forms "float32",
@@ -32,6 +35,7 @@ class LogMel(keras.Layer):
         low: Lower edge of the first band in Hz. Defaults to 20.
         high: Upper edge of the last band in Hz. Defaults to half the rate.
         floor: Least energy of a band, `> 0`, for a waveform in [-1, 1]. Defaults to 1e-6.
+        normalize: Whether each waveform is first divided by its largest absolute value. Defaults to `False`.
         **kwargs: `name` and `dtype`, as of any Keras layer.
 
     Call arguments:
@@ -65,6 +69,7 @@ class LogMel(keras.Layer):
         low: float = 20.0,
         high: float | None = None,
         floor: float = 1e-6,
+        normalize: bool = False,
         **kwargs: Any,
     ):
         # The samples stay in float32 under a mixed policy: their squares overflow float16.
@@ -75,6 +80,9 @@ class LogMel(keras.Layer):
         self.low = checked_number(self, "low", low, low=0, high=self.rate / 2)
         self.high = None if high is None else checked_number(self, "high", high, low=self.low, high=self.rate / 2)
         self.floor = checked_number(self, "floor", floor, low=0, open_low=True)
+        if not isinstance(normalize, bool):
+            raise ValueError(f"`LogMel`: `normalize` must be True or False. Received: normalize={normalize!r}.")
+        self.normalize = normalize
         # TFLite transforms powers of two only (tensorflow #84171).
         self._transform = 1 << (self.frame - 1).bit_length()
         self._filters = self._triangles()
@@ -110,6 +118,8 @@ class LogMel(keras.Layer):
 
     def call(self, inputs: Any) -> Any:
         waveform = ops.cast(inputs, "float32")
+        if self.normalize:
+            waveform /= ops.maximum(ops.max(ops.abs(waveform), axis=1, keepdims=True), _LEAST_PEAK)
         real, imaginary = ops.stft(waveform, self.frame, self.hop, self._transform, window="hann", center=True)
         power = ops.square(real) + ops.square(imaginary)
         energy = [ops.matmul(power[..., bins], filters) for bins, filters in self._filters]
@@ -121,8 +131,8 @@ class LogMel(keras.Layer):
         return batch, None if samples is None else 1 + samples // self.hop, self.bands
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("rate", "frame", "hop", "bands", "low", "high", "floor")}
-        return {**super().get_config(), **own}
+        own = ("rate", "frame", "hop", "bands", "low", "high", "floor", "normalize")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def _pieces(filters: Any) -> Iterator[tuple[slice, Any]]:

@@ -95,6 +95,18 @@ def test_silence_is_the_floor_and_has_a_gradient_of_zero():
     np.testing.assert_array_equal(tape.gradient(features, silence), np.zeros((2, 512)))
 
 
+def test_normalized_recordings_are_equally_loud():
+    expected = oracle(WAVES / np.abs(WAVES).max(axis=1, keepdims=True), floor=0.01)
+    layer = LogMel(floor=0.01, normalize=True)
+    for loudness in (1, 100):
+        np.testing.assert_allclose(layer(loudness * WAVES), expected, rtol=1e-4, atol=2e-4)
+
+
+def test_what_is_all_but_silent_is_not_blown_up():
+    hiss = 1e-5 * WAVES[:1] / np.abs(WAVES[:1]).max()
+    np.testing.assert_allclose(LogMel(normalize=True)(hiss), oracle(1e3 * hiss), rtol=1e-4, atol=2e-4)
+
+
 def test_an_example_does_not_depend_on_the_others():
     together = np.asarray(LogMel()(WAVES))
     for index in range(3):
@@ -159,6 +171,7 @@ def test_an_int8_file_keeps_the_loudest_levels_alone(exported):
         ({"floor": 0}, "`LogMel`: `floor` must be > 0. Received: floor=0."),
         ({"low": 5000}, "`LogMel`: `low` must be >= 0 and <= 4000. Received: low=5000."),
         ({"high": 4001}, "`LogMel`: `high` must be >= 20 and <= 4000. Received: high=4001."),
+        ({"normalize": 1}, "`LogMel`: `normalize` must be True or False. Received: normalize=1."),
         (
             {"bands": 100},
             "`LogMel`: every band must be as wide as a step of the transform, 31.25 Hz. "
