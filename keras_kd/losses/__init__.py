@@ -1,5 +1,7 @@
 """Formulas: (teacher, student) -> one value per example. `keras.ops` only; no models, no state."""
 
+from keras_kd.losses import adversarial as adversarial  # functions of scores, which the laws of the others do not bind
+from keras_kd.losses.data_free import logits_mae
 from keras_kd.losses.embeddings import batch_affinity, contrastive
 from keras_kd.losses.features import (
     activation_boundary,
@@ -51,6 +53,7 @@ __all__ = [
     "hint",
     "inter_channel_correlation",
     "jensen_shannon",
+    "logits_mae",
     "logits_mse",
     "multi_level",
     "neuron_selectivity",
