@@ -3,11 +3,14 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_kd import data, losses, modalities, objectives, schedules
+from keras_kd import adversarial, data, data_free, losses, modalities, objectives, robust, schedules
+from keras_kd.adversarial import AdversarialDistiller  # registered, so that saved models load
+from keras_kd.data_free import DataFreeDistiller
 from keras_kd.distiller import Distiller
 from keras_kd.export import ExportReport, export_student
 from keras_kd.listening import tap
 from keras_kd.modalities import ModalityDropout  # models that hold its layers must load
+from keras_kd.robust import RobustDistiller
 from keras_kd.teachers import Ensemble, Teacher
 
 if TYPE_CHECKING:
@@ -17,21 +20,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdversarialDistiller",
     "AssistantPlan",
+    "DataFreeDistiller",
     "Distiller",
     "Ensemble",
     "ExportReport",
     "ModalityDropout",
+    "RobustDistiller",
     "Teacher",
     "TeacherAssistantChain",
+    "adversarial",
     "cache_teacher",
     "data",
+    "data_free",
     "export_student",
     "losses",
     "modalities",
     "objectives",
     "open_cache",
     "plan_assistants",
+    "robust",
     "scale_model",
     "schedules",
     "tap",

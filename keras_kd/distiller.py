@@ -13,17 +13,18 @@ from keras_kd.finite import finite
 from keras_kd.inputs import InputSelection
 from keras_kd.objectives import Objective, as_objectives, metric_keys
 from keras_kd.replay import WithSignals, heard, inputs_of
+from keras_kd.reporting import ReportsThePhase
 from keras_kd.saving import SavesTheStudent
 from keras_kd.scalars import MovableScalar
 from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
-from keras_kd.teacher_metrics import TEACHER_METRICS, update_teacher_metrics
+from keras_kd.teacher_metrics import TEACHER_METRICS
 from keras_kd.teachers import as_teacher
 from keras_kd.weighing import Weighing
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(SavesTheStudent, keras.Model):
+class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
     """Trains a student to do what a frozen teacher does.
 
     `total = alpha · student_loss + (1 - alpha) · Σ_i weight_i · objective_i + the student's own regularisation`
@@ -73,6 +74,8 @@ class Distiller(SavesTheStudent, keras.Model):
 
     alpha = MovableScalar(low=0.0, high=1.0)
     temperature = MovableScalar(low=0.0, open_low=True)
+    _more_means: tuple[str, ...] = ()
+    _read_objectives = staticmethod(as_objectives)
 
     def __init__(
         self,
@@ -92,10 +95,11 @@ class Distiller(SavesTheStudent, keras.Model):
         self.student = student
         self.alpha = alpha
         self.temperature = temperature
-        self.objectives = as_objectives(objectives)
+        self.objectives = self._read_objectives(objectives)
         self._select = InputSelection(student_inputs, "`Distiller`: `student_inputs`")
         self._means = [
-            keras.metrics.Mean(name=key) for key in ("student_loss", *self.objective_names, *TEACHER_METRICS)
+            keras.metrics.Mean(name=key)
+            for key in ("student_loss", *self.objective_names, *self._more_means, *TEACHER_METRICS)
         ]
         self._asked: list[str] = []
         self._loss_weights = None
@@ -122,7 +126,7 @@ class Distiller(SavesTheStudent, keras.Model):
     def teacher(self, teacher: Any) -> None:
         source = as_teacher(teacher)
         if source is not None:
-            preparation.check_teacher(source, self.student, self.objectives)
+            preparation.check_teacher(source, self.student, self._listeners)
         teaching = SimpleNamespace(given=teacher, source=source, prepared=False, finished=None)
         # In a plain object, and not through `setattr`: out of sight of Keras and TensorFlow.
         object.__setattr__(self, "_teaching", teaching)
@@ -141,6 +145,11 @@ class Distiller(SavesTheStudent, keras.Model):
     def objective_names(self) -> list[str]:
         """The objectives' keys among the metrics: their names, numbered where a name comes twice."""
         return metric_keys(self.objectives)
+
+    @property
+    def _listeners(self) -> list[Objective]:
+        """What hears teacher and student in a training step: the objectives, and what a subclass adds."""
+        return self.objectives
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
@@ -186,17 +195,7 @@ class Distiller(SavesTheStudent, keras.Model):
         own = [metric for metric in listed if metric not in self._asked] or None if self._asked else metrics
         super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=own, **kwargs)
         self._loss_weights = loss_weights
-        preparation.warn_of_probability_loss(loss, self.student, self.objectives)
-
-    def get_compile_config(self) -> dict[str, Any]:
-        config = super().get_compile_config()
-        return {**config, "metrics": [*self._asked, *(config["metrics"] or [])]} if config and self._asked else config
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        # Keras calls `compile` for models that do not override it only.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+        preparation.warn_of_probability_loss(loss, self.student, self._listeners)
 
     def fit(
         self,
@@ -225,18 +224,34 @@ class Distiller(SavesTheStudent, keras.Model):
         if not self._teaching.prepared or y is None:  # data that only reading describes: a generator, say
             with tf.init_scope():
                 preparation.prepare_for(self, *keras.tree.map_structure(spec_of, (x, y)))
-        teacher = self._ask_teacher(x, self.objectives)
+        teacher = self._ask_teacher(x, self._listeners)
         with tf.GradientTape() as tape:
-            student = self._ask_student(x, self.objectives, training=True)
-            student_loss, regularisation = self._student_losses(y, student, sample_weight)
-            values = self._objective_values(self.objectives, teacher, student, y, sample_weight, training=True)
-            total = (1.0 - self.alpha) * sum(o.weight * v for o, v in zip(self.objectives, values, strict=True))
-            total += regularisation + (0.0 if student_loss is None else self.alpha * student_loss)
-            scaled = self.optimizer.scale_loss(total)
+            student = self._ask_student(x, self._listeners, training=True)
+            means = self._training_losses(x, y, sample_weight, teacher, student)
+            scaled = self.optimizer.scale_loss(means["loss"])
         variables = preparation.moving_variables(self)
         self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
-        means = {"loss": total, "student_loss": student_loss, **dict(zip(self.objective_names, values, strict=True))}
+        means |= self._update_others(x, y, sample_weight, teacher, student)
         return self._report(x, y, sample_weight, teacher, student, means)
+
+    def _has_all_weights(self) -> bool:
+        """Whether all that is saved is built, so that a callback may restore it before the first step."""
+        return all(layer.built for layer in (self.student, *self._listeners))
+
+    def _complete(self, x, y, teacher, student) -> None:
+        """Creates what a subclass trains beside the student, from the specs of the data and the symbols of both."""
+
+    def _training_losses(self, x, y, sample_weight, teacher, student) -> dict[str, Any]:
+        """What a training step logs, by name; `"loss"` is the total that the student minimises."""
+        student_loss, regularisation = self._student_losses(y, student, sample_weight)
+        values = self._objective_values(self.objectives, teacher, student, y, sample_weight, training=True)
+        total = (1.0 - self.alpha) * sum(o.weight * v for o, v in zip(self.objectives, values, strict=True))
+        total += regularisation + (0.0 if student_loss is None else self.alpha * student_loss)
+        return {"loss": total, "student_loss": student_loss, **dict(zip(self.objective_names, values, strict=True))}
+
+    def _update_others(self, x, y, sample_weight, teacher, student) -> dict[str, Any]:
+        """Trains what else learns from the batch, after the student; what more to log of the step, by name."""
+        return {}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -278,24 +293,3 @@ class Distiller(SavesTheStudent, keras.Model):
         weighing = Weighing(y, sample_weight, self._loss_weights, list(student.outputs))
         context = {"labels": weighing.labels, "temperature": self.temperature, "training": training}
         return [weighing(objective.values(teacher, student, **context)) for objective in objectives]
-
-    def _report(self, x, y, sample_weight, teacher, student, means: dict[str, Any]) -> dict[str, Any]:
-        """Updates the means by batch size and returns the results of all that this phase has updated."""
-        own = {mean.name: mean for mean in (self._loss_tracker, *self._means)}
-        means = {name: value for name, value in means.items() if value is not None}
-        batch_size = tf.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
-        for name, value in means.items():
-            # Keras divides a loss by the number of replicas, for the gradients to add up.
-            own[name].update_state(value * self.distribute_strategy.num_replicas_in_sync, sample_weight=batch_size)
-        asked = [name for name in TEACHER_METRICS if name in self._asked and teacher is not None]
-        update_teacher_metrics({name: own[name] for name in asked}, teacher, student, self.objectives)
-        compiled = {} if y is None else self.compute_metrics(x, y, student.structure, sample_weight)
-        compiled = {name: result for name, result in compiled.items() if name not in own}
-        return {**{name: own[name].result() for name in (*means, *asked)}, **compiled}
-
-    def _get_metrics_result_or_logs(self, logs: Any) -> Any:
-        # Keras reports every metric that a model owns; a distiller those that the phase has updated.
-        if self._compile_metrics is not None and not self._compile_metrics.built:
-            return logs
-        results = self.get_metrics_result()
-        return {name: results.get(name, value) for name, value in logs.items()}

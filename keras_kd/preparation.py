@@ -13,7 +13,7 @@ from keras_kd.objectives import Objective
 from keras_kd.probabilities import refuse_probabilities, refuse_student_scores, scores_by_graph, scores_by_value
 from keras_kd.replay import WithSignals, heard, inputs_of, refuse_unheard
 from keras_kd.scalars import as_float
-from keras_kd.signals import Signals
+from keras_kd.signals import EnsembleSignals, Signals
 from keras_kd.taps import forward
 from keras_kd.teachers import Ensemble, Teacher
 
@@ -52,7 +52,7 @@ def prepare(distiller: "Distiller", x: Any, y: Any) -> Any:
     specs = batch_spec(x, y)
     if specs is None:
         _check_teaching(distiller, None)
-    if specs is None and not all(layer.built for layer in (distiller.student, *distiller.objectives)):
+    if specs is None and not distiller._has_all_weights():
         # What is not built by the first step cannot be restored by a callback before it.
         x, specs = read_first(x)
     if specs is not None:
@@ -75,7 +75,8 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
         if probe is not None:
             _build(distiller, probe)
             _refuse_hidden_probabilities(distiller, probe)
-        _fit_objectives(distiller, x)
+        distiller._complete(x, y, *_fit_listeners(distiller, x))
+        distiller.built = True
         distiller._teaching.finished = finished_student(distiller)
         if not distiller.trainable_variables:
             raise ValueError(
@@ -95,7 +96,7 @@ def _check_teaching(distiller: "Distiller", x: Any) -> None:
                 f"`Distiller`: the data carry what a teacher said, and there is a teacher, `{source.name}`, besides. "
                 "Take one of them: set `distiller.teacher = None`, or train on the data without the cache."
             )
-        refuse_unheard(x.signals, distiller.objectives, distiller._asked, as_float(distiller.temperature))
+        refuse_unheard(x.signals, distiller._listeners, distiller._asked, as_float(distiller.temperature))
     elif source is None:
         raise ValueError(
             "`Distiller`: there is no teacher to learn from. Assign one, `distiller.teacher = model`; it is not saved "
@@ -114,16 +115,20 @@ def with_replay(distiller: "Distiller", x: Any, callbacks: Any) -> Any:
         show_epoch(x, epoch)
         _check_teaching(distiller, specs[0])  # a schedule may have moved the temperature
 
-    replay = keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+    return with_callback(callbacks, keras.callbacks.LambdaCallback(on_epoch_begin=begin))
+
+
+def with_callback(callbacks: Any, callback: keras.callbacks.Callback) -> Any:
+    """Adds one to the callbacks of `fit`, in whatever form they come."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(replay)
+        callbacks.append(callback)
         return callbacks
-    return [*keras.tree.flatten(callbacks or []), replay]
+    return [*keras.tree.flatten(callbacks or []), callback]
 
 
 def _check_labels(distiller: "Distiller", y: Any) -> None:
     alpha = as_float(distiller.alpha)
-    reading = [objective.name for objective in distiller.objectives if objective.needs_labels]
+    reading = [objective.name for objective in distiller._listeners if objective.needs_labels]
     if y is None and reading:
         raise ValueError(
             f"`Distiller`: the objectives {reading} compare with the labels. Received data without. Give `y`."
@@ -142,27 +147,27 @@ def _check_labels(distiller: "Distiller", y: Any) -> None:
         )
 
 
-def _fit_objectives(distiller: "Distiller", specs: Any) -> None:
-    """Runs both models on symbols, and lets the objectives see the shapes."""
-    teacher, student, objectives = distiller._teaching.source, distiller.finished_student, distiller.objectives
+def _fit_listeners(distiller: "Distiller", specs: Any) -> tuple[Signals | EnsembleSignals, Signals]:
+    """Runs both models on symbols, and lets the listeners see the shapes: the symbols of teacher and student."""
+    teacher, student, listeners = distiller._teaching.source, distiller.finished_student, distiller._listeners
     said = {}
 
     @tf.function(autograph=False)
     def trace(x):
         if teacher is not None:
             teacher.build(x)  # where there was no probe
-            taught = teacher.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+            taught = teacher.signals(x, [tap for o in listeners for tap in o.teacher_taps])
             said["teacher"] = taught.mapped(_symbol)
-        learnt = forward(student, distiller._select(x, student), [tap for o in objectives for tap in o.student_taps])
+        learnt = forward(student, distiller._select(x, student), [tap for o in listeners for tap in o.student_taps])
         said["student"] = learnt.mapped(_symbol)
 
     trace.get_concrete_function(inputs_of(specs))
     if teacher is None:
         said["teacher"] = heard(keras.tree.map_structure(lambda spec: _symbol("", spec), specs.signals))
-    for objective in objectives:
+    for listener in listeners:
         # Outside the trace: a replicated variable cannot be made within.
-        objective.prepare(**said)
-    distiller.built = True
+        listener.prepare(**said)
+    return said["teacher"], said["student"]
 
 
 def _symbol(name: str, tensor: tf.Tensor) -> keras.KerasTensor:
@@ -212,9 +217,9 @@ def _refuse_hidden_probabilities(distiller: "Distiller", x: Any) -> None:
         student_scores = scores_by_value(forward(student, distiller._select(x, student)))
         for member in _members(distiller):
             teacher_scores = scores_by_value(forward(member.model, member.inputs_for(x)))
-            _refuse_probabilities(distiller.objectives, member, teacher_scores, student, student_scores)
-    if distiller._teaching.source is None and any(o.compares_logits for o in distiller.objectives):
-        outputs = next(o.outputs for o in distiller.objectives if o.compares_logits)
+            _refuse_probabilities(distiller._listeners, member, teacher_scores, student, student_scores)
+    if distiller._teaching.source is None and any(o.compares_logits for o in distiller._listeners):
+        outputs = next(o.outputs for o in distiller._listeners if o.compares_logits)
         for name in outputs or student_scores.outputs:
             refuse_student_scores(student.name, student_scores.outputs.get(name))
 

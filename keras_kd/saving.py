@@ -11,6 +11,8 @@ from keras_kd.seeds import load_seeds, save_seeds
 class SavesTheStudent:
     """The part of a distiller that goes to disk and comes back."""
 
+    _serialized: tuple[str, ...] = ("dtype", "student", "objectives")
+
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         save_seeds(self, store)
@@ -19,6 +21,16 @@ class SavesTheStudent:
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118 (Keras's store has keys, but no iterator)
         load_seeds(self, saved)
         super().load_own_variables(saved)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        config = super().get_compile_config()
+        return {**config, "metrics": [*self._asked, *(config["metrics"] or [])]} if config and self._asked else config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Keras calls `compile` for models that do not override it only.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
         """Exports the student alone, as `keras.Model.export` does."""
@@ -40,7 +52,7 @@ class SavesTheStudent:
     def from_config(cls, config: dict[str, Any]) -> Any:
         """Makes a distiller without a teacher."""
         arguments = {**config}
-        for key in ("dtype", "student", "objectives"):
+        for key in cls._serialized:
             arguments[key] = keras.saving.deserialize_keras_object(config[key])
         policy = arguments.pop("dtype")
         distiller = cls(teacher=None, **arguments)

@@ -43,10 +43,10 @@ MAY_IMPORT_OF_THE_PACKAGE = {
 MAY_IMPORT_OF_OTHERS = {"losses": {"keras"}}
 # What an extra installs may be missing, and only who needs it may say so.
 MAY_IMPORT_EXTRAS = {"apache_beam": {"cache.beam"}}
-MAY_IMPORT_DISTILLER = {"", "adversarial", "assistants", "cli", "demo"}
+MAY_IMPORT_DISTILLER = {"", "adversarial", "assistants", "cli", "data_free", "demo", "robust"}
 MAY_IMPORT_TENSORFLOW = {
-    *("adversarial", "array_functions", "batches", "cache", "cli", "data", "demo", "distiller", "export", "foreign"),
-    *("finite", "litert", "preparation"),
+    *("adversarial", "array_functions", "batches", "cache", "cli", "data", "data_free", "demo", "distiller", "export"),
+    *("finite", "foreign", "litert", "preparation", "robust"),
 }
 
 
