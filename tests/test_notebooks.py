@@ -139,6 +139,42 @@ def check_multimodal(printed):
     assert round(100 * accuracy_of_report(printed), 1) == dropped[-1]
 
 
+def check_adversarial(printed):
+    """Whether the game helps is not promised, but that what is said of it follows from the figures above it."""
+    assert re.search(r"^teacher: 151,306 weights, .*\nstudent: 1,626 weights$", printed, re.MULTILINE)
+    rows = re.findall(r"^(labels alone|soft targets.*?) +(\d+\.\d) +(\d+\.\d) +(\d+\.\d)$", printed, re.MULTILINE)
+    accuracy, told, _ = ({name: float(values[column]) for name, *values in rows} for column in range(3))
+    ways = ["labels alone", "soft targets", "soft targets + MSE", "soft targets + game"]
+    assert list(accuracy) == ways
+    assert accuracy["labels alone"] < min(accuracy[way] for way in ways[1:])
+    assert f"\nhardest to tell from its teacher: {min(told, key=told.get)}, told {min(told.values())}% of" in printed
+    check_game(printed, "Is the student with the game right more often?", accuracy, 500, ("More often.", "Less often."))
+    check_game(printed, "Is it harder to tell from its teacher?", told, 1000, ("Easier.", "Harder."))
+
+    blind = numbers(r"^(guessing|student, 50 labels|student, no image|teacher) +(\d+\.\d)$", printed)
+    assert blind["student, 50 labels"] == accuracy["labels alone"]
+    assert 3 * blind["guessing"] < blind["student, no image"] < blind["teacher"]
+
+    attacked = re.findall(r"^(teacher.*?|student (?:before|after)) +(\d+\.\d) +(\d+\.\d)$", printed, re.MULTILINE)
+    natural, robust = ({name: float(values[column]) for name, *values in attacked} for column in range(2))
+    assert robust["student after"] > robust["student before"]
+    assert robust["teacher, robust"] > robust["teacher"]
+    assert natural["student before"] == accuracy["soft targets"]
+    assert round(100 * accuracy_of_report(printed), 1) == natural["student after"]
+
+
+def check_game(printed, question, shares, examples, verdicts):
+    pattern = r"^against (.*): (\S+) points, from \S+ to \S+; two standard errors are (\d+\.\d)\. (.*)$"
+    said = re.findall(pattern, printed.split(question)[1].split("\n\n")[0], re.MULTILINE)
+    assert [other for other, *_ in said] == ["soft targets", "soft targets + MSE"]
+    for other, shown, errors, verdict in said:
+        of_both = (shares["soft targets + game"] + shares[other]) / 200
+        assert float(errors) == pytest.approx(200 * np.sqrt(2 * of_both * (1 - of_both) / examples), abs=0.07)
+        gain = shares["soft targets + game"] - shares[other]
+        assert float(shown) == pytest.approx(gain, abs=0.11)
+        assert verdict == (verdicts[gain < 0] if abs(float(shown)) > float(errors) else "No evidence.")
+
+
 def digits_to_test():
     _, test = kd.data.digits()
     return test
@@ -172,6 +208,7 @@ NOTEBOOKS = {
     "05_multimodal": Shown(
         2, "saved_models/multimodal/student.tflite", 8_000, check_multimodal, 2, tones_and_digits_to_test
     ),
+    "06_adversarial": Shown(3, "saved_models/adversarial/student.tflite", 1_626 * 4, check_adversarial),
 }
 
 

@@ -3,12 +3,14 @@
 import argparse
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_kd import plots
+from keras_kd import plots, preparation
 from keras_kd.cli.lessons import Lessons, lessons_of, optimizer_for
 from keras_kd.cli.models import load_model
 from keras_kd.cli.runs import (
@@ -24,6 +26,8 @@ from keras_kd.cli.runs import (
 from keras_kd.distiller import Distiller
 from keras_kd.export import export_student
 
+ASKED = ("student", "epochs", "alpha", "batch_size", "seed", "mode")
+
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Adds the subcommand and its options."""
@@ -33,6 +37,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         description="Distils a teacher into a student on a data set, and exports the student as .keras, SavedModel "
         "and TFLite with a report. Adam, learning rate 1e-3 with cosine decay; loss from logits.",
     )
+    add_options(parser)
+    parser.set_defaults(run=run, mode=None)  # of the modes of `keras-kd adversarial`, whose runs it must not resume
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what `distil` reads."""
     taught = parser.add_mutually_exclusive_group(required=True)
     taught.add_argument("--teacher", metavar="T.keras", help="the trained teacher")
     taught.add_argument("--cache", metavar="DIR", help="what `keras-kd cache` kept of one, with its data set")
@@ -42,19 +52,43 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         "--temperature", type=float, metavar="T", help="softens the teacher (default 4, or the cache's)"
     )
     add_run_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
+    return distil(options)
+
+
+def distil(
+    options: argparse.Namespace,
+    make: Callable[..., Distiller] = Distiller,
+    asked: Sequence[str] = (),
+    **compile_with: Any,
+) -> int:
+    """Distils and exports as `keras-kd distill` does.
+
+    Args:
+        options: Those of `add_options`, the subcommand's name and its mode.
+        make: What makes the distiller of the arguments that `Distiller` takes. Defaults to `Distiller`.
+        asked: Names of more options that are on record. Defaults to none.
+        **compile_with: More arguments of the distiller's `compile`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ValueError: If what the options name does not fit together; the folder is then as it was.
+    """
     out = Path(options.out)
     check_numbers(options)
     check_folder(out, options)
     student = load_model(options.student, "student")
     keras.utils.set_random_seed(options.seed)
     lessons = lessons_of(options, student)
-    distiller = _distiller(lessons, student, options)
-    settings = _settings(options, lessons)
+    distiller = _distiller(lessons, student, options, make)
+    _compile(distiller, lessons, options, **compile_with)
+    preparation.prepare(distiller, lessons.train, None)  # `fit` does, but what it refuses should leave no folder behind
+    settings = _settings(options, lessons, asked)
     begin(out, settings, options.resume)
     done = epochs_done(out) if options.resume else 0
     try:
@@ -73,8 +107,8 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         student.save(out / "student.keras")
         print(
-            f"\nkeras-kd distill: interrupted. The student so far is {out / 'student.keras'}; the same command with "
-            "--resume goes on after the last whole epoch.",
+            f"\nkeras-kd {options.command}: interrupted. The student so far is {out / 'student.keras'}; the same "
+            "command with --resume goes on after the last whole epoch.",
             file=sys.stderr,
         )
         return 130
@@ -83,25 +117,28 @@ def run(options: argparse.Namespace) -> int:
     return _finish(out, student, lessons, settings)
 
 
-def _settings(options: argparse.Namespace, lessons: Lessons) -> dict:
-    names = ("student", "epochs", "alpha", "batch_size", "seed")
-    own = {name: getattr(options, name) for name in names}
+def _settings(options: argparse.Namespace, lessons: Lessons, asked: Sequence[str]) -> dict[str, Any]:
+    own = {name: getattr(options, name) for name in (*ASKED, *asked)}
     return {**lessons.settings, **own, "temperature": lessons.temperature}
 
 
-def _distiller(lessons: Lessons, student: keras.Model, options: argparse.Namespace) -> Distiller:
-    distiller = Distiller(
+def _distiller(
+    lessons: Lessons, student: keras.Model, options: argparse.Namespace, make: Callable[..., Distiller]
+) -> Distiller:
+    return make(
         student,
         lessons.teacher,
         alpha=options.alpha,
         temperature=lessons.temperature,
         student_inputs=lessons.student_inputs,
     )
+
+
+def _compile(distiller: Distiller, lessons: Lessons, options: argparse.Namespace, **more: Any) -> None:
     losses = keras.losses
     loss = losses.CategoricalCrossentropy if lessons.soft_labels else losses.SparseCategoricalCrossentropy
     optimizer = optimizer_for(options.epochs * lessons.steps)
-    distiller.compile(optimizer, loss(from_logits=True), metrics=list(lessons.metrics))
-    return distiller
+    distiller.compile(optimizer, loss=loss(from_logits=True), metrics=list(lessons.metrics), **more)
 
 
 def _complaint(error: tf.errors.InvalidArgumentError) -> Exception:

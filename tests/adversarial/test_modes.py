@@ -200,8 +200,8 @@ def test_a_mode_goes_to_json_and_back(mode):
     [
         (
             lambda: as_mode("wgan"),
-            "`AdversarialDistiller`: `mode` must be one of ['ac', 'gan', 'anc', 'wgan-gp', 'hinge', 'kdgan'], or a mode of "
-            "`keras_kd.adversarial`. Received: mode='wgan'.",
+            "`AdversarialDistiller`: `mode` must be one of ['ac', 'gan', 'anc', 'wgan-gp', 'hinge', 'kdgan'], or a "
+            "mode of `keras_kd.adversarial`. Received: mode='wgan'.",
         ),
         (
             lambda: ANC("dropout"),
