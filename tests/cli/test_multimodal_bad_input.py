@@ -5,23 +5,12 @@ import pytest
 
 from keras_kd.litert import LiteRTFile
 from keras_kd.modalities import fusion_model
+from tests.cli import test_multimodal
 from tests.cli.test_bad_input import check_refusal
-from tests.cli.test_multimodal import SAMPLES, ran, read, words, write_examples
+from tests.cli.test_multimodal import SAMPLES, ran, read, words
 from tests.data.multimodal.examples import write_csv
 
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """The folder of the files, and the rows of its manifest."""
-    folder = tmp_path_factory.mktemp("examples")
-    return folder, write_examples(folder)
-
-
-@pytest.fixture(scope="module")
-def manifest(rows):
-    folder, listed = rows
-    return write_csv(folder, listed, name="things.csv")
-
+rows, manifest = test_multimodal.rows, test_multimodal.manifest
 
 BAD = {
     "missing": ({"image": "no.png"}, "image {folder}/no.png does not exist. Correct the path"),

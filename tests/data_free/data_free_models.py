@@ -64,13 +64,3 @@ def noise_of(distiller):
     seed = keras.random.SeedGenerator(0)
     seed.state.assign(distiller._noise_seed.state)
     return lambda count: keras.random.normal((count, NOISE), seed=seed)
-
-
-def assert_same(received, expected, **tolerance):
-    """Bit-identical, unless a tolerance is given."""
-    assert len(received) == len(expected)
-    for one, other in zip(received, expected, strict=True):
-        if tolerance:
-            np.testing.assert_allclose(one, other, **tolerance)
-        else:
-            np.testing.assert_array_equal(one, other)

@@ -4,9 +4,9 @@ import json
 
 import keras
 import tensorflow as tf
-from data_free_models import mlp, noise_to_features
 
 from keras_kd.data_free import DFAD, DataFreeDistiller
+from tests.data_free.data_free_models import mlp, noise_to_features
 
 
 def plain(width, seed):

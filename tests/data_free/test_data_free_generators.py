@@ -5,11 +5,11 @@ import re
 import keras
 import numpy as np
 import pytest
-from data_free_models import mlp, noise_of, player, teacher
 from keras import layers
 
 from keras_kd.data_free import DAFL, DataFreeDistiller, image_generator
 from keras_kd.teachers import Ensemble, Teacher
+from tests.data_free.data_free_models import mlp, noise_of, player, teacher
 
 
 @pytest.mark.parametrize(

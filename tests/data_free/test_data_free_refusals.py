@@ -5,12 +5,12 @@ import re
 import keras
 import numpy as np
 import pytest
-from data_free_models import mlp, noise_to_features, player, teacher
 from keras import layers
 
 from keras_kd import Distiller, Ensemble
 from keras_kd.data_free import DAFL, DFAD, DataFreeDistiller, image_generator
 from keras_kd.objectives import DecoupledKD
+from tests.data_free.data_free_models import mlp, noise_to_features, player, teacher
 
 
 def distiller(**kwargs):

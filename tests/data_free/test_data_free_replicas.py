@@ -10,10 +10,10 @@ import numpy as np
 
 
 def test_two_replicas_play_the_rounds_of_one_device():
-    program = Path(__file__).with_name("data_free_replicas.py")
+    program, root = "tests.data_free.data_free_replicas", Path(__file__).parents[2]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     finished = subprocess.run(
-        [sys.executable, str(program)], capture_output=True, text=True, env=environment, timeout=300
+        [sys.executable, "-m", program], capture_output=True, text=True, env=environment, cwd=root, timeout=300
     )
     lines = [line for line in finished.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, finished.stderr[-3000:]

@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from data_free_models import assert_same, dropping, mlp, noise_of, noise_to_features, player, teacher, twin
 from keras import layers
 
 from keras_kd import Ensemble
 from keras_kd.data_free import DAFL, DFAD, DataFreeDistiller
 from keras_kd.objectives import Hint, SoftTargets
+from tests.data_free.data_free_models import dropping, mlp, noise_of, noise_to_features, player, teacher, twin
+from tests.distiller.small_models import assert_same
 
 BATCH, L2 = 6, 0.01
 

@@ -7,9 +7,10 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from data_free_models import assert_same, dropping, mlp, noise_to_features, player, teacher
 
 from keras_kd.data_free import DAFL, DFAD, DataFreeDistiller
+from tests.data_free.data_free_models import dropping, mlp, noise_to_features, player, teacher
+from tests.distiller.small_models import assert_same
 
 EPOCHS = 3
 
