@@ -31,7 +31,7 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
         zip(("y_train", "y_val", "y_test"), y, strict=True)
     )
-    live, cached, assisted, several = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    live, cached, assisted, several, played = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(live, names)
     logits = names["student"].predict(x[2], verbose=0)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
@@ -54,6 +54,11 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     file = LiteRTModel(tmp_path / "saved_models/sees/student.tflite")
     np.testing.assert_allclose(file({"image": x["image"]}), names["light"]({"image": x["image"]}), atol=1e-5)
 
+    exec(played, names)
+    logged = {name: np.array(values) for name, values in names["adversarial"].history.history.items()}
+    terms = 0.3 * logged["student_loss"] + 0.7 * logged["soft_targets"] + 0.1 * logged["adversarial_loss"]
+    np.testing.assert_allclose(logged["loss"], terms, rtol=1e-5)
+
 
 def write_manifest(folder, rng):
     """Three examples for each split, of noise."""
@@ -75,13 +80,18 @@ def test_every_picture_and_table_that_it_points_to_is_there():
 @pytest.mark.parametrize(
     ("table", "section"),
     [
+        ("adversarial/kdgan.md", 1),
+        ("adversarial/kdgan.md", 2),
+        ("adversarial/modes.md", 0),
         ("against_builtin.md", 0),
         ("assistants/fashion_mnist.md", 0),
+        ("data_free.md", 0),
         ("methods.md", 0),
         ("modalities/modality_focusing.md", 0),
         ("modalities/privileged.md", 0),
         ("modalities/spoken_mnist.md", 1),
         ("modalities/spoken_mnist.md", 3),
+        ("robust.md", 0),
         ("speed.md", 0),
         ("views.md", 0),
     ],

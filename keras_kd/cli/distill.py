@@ -56,12 +56,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
-    return distil(options)
+    return distil(options, Distiller)
 
 
 def distil(
     options: argparse.Namespace,
-    make: Callable[..., Distiller] = Distiller,
+    make: Callable[..., Distiller],
     asked: Sequence[str] = (),
     **compile_with: Any,
 ) -> int:
@@ -69,7 +69,7 @@ def distil(
 
     Args:
         options: Those of `add_options`, the subcommand's name and its mode.
-        make: What makes the distiller of the arguments that `Distiller` takes. Defaults to `Distiller`.
+        make: What makes the distiller of the arguments that `Distiller` takes.
         asked: Names of more options that are on record. Defaults to none.
         **compile_with: More arguments of the distiller's `compile`.
 
