@@ -294,14 +294,15 @@ def test_label_smoothing_and_the_discriminators_own_regularisation_are_in_its_lo
 
 def test_the_weight_of_the_game_moves_without_a_retrace():
     distiller = adversarial(mode="gan", eager=False)
-    totals = []
+    totals, traced = [], []
     for weight in (0.0, 2.0):
         distiller.adversarial_weight = weight
+        distiller.reset_metrics()  # which Keras 3.12 does not between batches
         logged = distiller.train_on_batch(X, Y, return_dict=True)
         rest = 0.3 * logged["student_loss"] + 0.7 * logged["soft_targets"]
         totals.append((logged["loss"], rest + weight * logged["adversarial_loss"]))
-        traced = distiller.train_function
-    assert distiller.train_function is traced
+        traced.append(distiller.train_function)
+    assert traced[0] is traced[1]
     for received, expected in totals:
         assert received == pytest.approx(expected, rel=1e-5)
 

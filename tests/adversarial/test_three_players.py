@@ -51,7 +51,8 @@ def test_weights_alone_bring_all_three_players_back(tmp_path):
 
 def test_a_teacher_that_sees_some_inputs_is_loaded_so():
     first, second = keras.Input((4,), name="first"), keras.Input((2,), name="second")
-    student = keras.Model({"first": first, "second": second}, keras.layers.Dense(3)(first))
+    both = keras.layers.Concatenate()([first, second])
+    student = keras.Model({"first": first, "second": second}, keras.layers.Dense(3)(both))
     distiller = ThreePlayerDistiller(student, kd.Teacher(mlp(7, seed=1), inputs=["first"]))
     loaded = ThreePlayerDistiller.from_config(distiller.get_config())
     np.testing.assert_array_equal(loaded.teacher.inputs_for({"first": X, "second": X[:, :2]}), X)
