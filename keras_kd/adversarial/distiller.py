@@ -51,7 +51,8 @@ class AdversarialDistiller(SavesBothPlayers, Distiller):
     | `"kdgan"` | tells true labels from forged ones, `ThreePlayerDistiller` | what both would name | Wang et al. 2018 |
 
     See `keras_kd.adversarial` for their formulas and settings. Without labels and without soft targets, student and
-    discriminator alone: `AdversarialDistiller(student, teacher, objectives=[], alpha=0, mode="gan")`.
+    discriminator alone: `AdversarialDistiller(student, teacher, objectives=[], alpha=0, mode="gan")`. A discriminator
+    that does not see the inputs asks for the teacher's outputs as a whole, and not for those of each example.
 
     Among the metrics, beside those of `Distiller`: `adversarial_loss`, what the student minimises of the game;
     `discriminator_loss`, all that the discriminator minimises; and `discriminator_accuracy`, how often it is right: at
