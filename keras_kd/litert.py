@@ -86,7 +86,7 @@ class LiteRTFile:
         Returns:
             Dictionary from output name to array.
         """
-        said = self.run({name: _quantised(array, self._inputs[name]) for name, array in named.items()})
+        said = self.run({name: quantised(array, self._inputs[name]) for name, array in named.items()})
         return {name: _real(array, self._outputs[name]) for name, array in said.items()}
 
 
@@ -95,7 +95,18 @@ def _scale(details: dict) -> float:
     return details["quantization"][0]
 
 
-def _quantised(array: np.ndarray, details: dict) -> np.ndarray:
+def quantised(array: np.ndarray, details: dict) -> np.ndarray:
+    """Real numbers as the integers of a quantised tensor; as they are where it is none.
+
+    `quantised = round(real / scale) + zero_point`, kept within the type's limits
+
+    Args:
+        array: Numbers.
+        details: What the interpreter says of the tensor.
+
+    Returns:
+        An array of the same shape.
+    """
     if not _scale(details):
         return array
     limits = np.iinfo(details["dtype"])

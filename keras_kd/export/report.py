@@ -12,10 +12,12 @@ class ExportedFile:
     Attributes:
         path: the file, or the folder of a SavedModel.
         format: "saved_model" or "tflite".
-        quantize: "float32", "float16", "dynamic" or "int8"; `None` for a SavedModel.
+        quantize: "float32", "float16", "dynamic", "int8" or "int16x8"; `None` for a SavedModel.
         size_bytes: size on disk, in bytes.
+        gzip_bytes: size of a TFLite file after gzip at level 9, as a download has it, in bytes.
         sha256: checksum of a TFLite file, in hexadecimal.
         batch_size: the batch that a TFLite file is fixed to; `None` if it takes any.
+        flex: whether it needs TensorFlow's operators beside the built-in ones; it was not run then.
         examples: number of evaluation examples that the file was run on.
         agreement: share of examples where the largest output is Keras's, at every position of every output.
         max_abs_difference: largest absolute difference of an output from Keras's.
@@ -29,8 +31,10 @@ class ExportedFile:
     format: str
     quantize: str | None
     size_bytes: int
+    gzip_bytes: int | None = None
     sha256: str | None = None
     batch_size: int | None = None
+    flex: bool = False
     examples: int | None = None
     agreement: float | None = None
     max_abs_difference: float | None = None
@@ -48,6 +52,7 @@ class ExportReport:
         parameters: number of the student's parameters.
         keras_accuracy: accuracy of the Keras student on the evaluation data; `None` without labels.
         files: one `ExportedFile` per artefact.
+        metadata: what is inside each TFLite file beside it, as JSON values.
 
     Example:
 
@@ -62,6 +67,7 @@ class ExportReport:
     parameters: int
     keras_accuracy: float | None
     files: tuple[ExportedFile, ...]
+    metadata: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-serialisable values, with file names in place of paths."""
@@ -73,6 +79,7 @@ class ExportReport:
             "student": self.student,
             "parameters": self.parameters,
             "keras_accuracy": self.keras_accuracy,
+            "metadata": self.metadata,
             "files": files,
         }
 
@@ -100,7 +107,10 @@ class ExportReport:
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([f"{self.student}: {self.parameters:,} parameters{accuracy}", *lines])
+        flex = [
+            f"{file.path.name} needs Flex, TensorFlow's operators: not run here." for file in self.files if file.flex
+        ]
+        return "\n".join([f"{self.student}: {self.parameters:,} parameters{accuracy}", *lines, *flex])
 
 
 def _cell(value: float | None, spec: str) -> str:

@@ -9,13 +9,14 @@ import numpy as np
 
 from keras_kd.export.examples import named_inputs
 from keras_kd.export.serving import trace
-from keras_kd.litert import LiteRTFile
+from keras_kd.litert import LiteRTFile, quantised
 
 
 class LiteRTModel:
     """A TFLite file, run by LiteRT on this host.
 
-    Calling it with a batch returns NumPy arrays. The file knows the names of its outputs, not their structure: with
+    Calling it with a batch returns NumPy arrays of real numbers, also where the file's own inputs and outputs are
+    integers that stand for them. The file knows the names of its outputs, not their structure: with
     `student` they come in the student's own structure, without it as one array, or a dictionary by name.
 
     Args:
@@ -44,7 +45,7 @@ class LiteRTModel:
         self._file = LiteRTFile(path, "`LiteRTModel`: `path`")
         self._structure = None
         self.batch_size = self._file.batch_size
-        specs = self._file.specs
+        specs = self._file.real_specs
         if student is not None:
             serving = trace(student)
             outputs = self._file.output_names
@@ -82,12 +83,12 @@ class LiteRTModel:
         """Return outputs by name for inputs by name, both batches of any size.
 
         Args:
-            named: one array per input, in the type that the file takes.
+            named: one array per input: float32, or the type that the file takes where that stands for nothing else.
 
         Returns:
             Dictionary from output name to array.
         """
-        return self._file.run(named)
+        return self._file.run_real(named)
 
 
 def host_latencies(path: str | PathLike, named: dict[str, np.ndarray], runs: int = 50) -> np.ndarray:
@@ -105,12 +106,12 @@ def host_latencies(path: str | PathLike, named: dict[str, np.ndarray], runs: int
 
     interpreter = Interpreter(model_path=fspath(path), num_threads=1)
     # An interpreter whose signature runner is alive refuses to be resized, so the runner is not kept.
-    indices = {name: entry["index"] for name, entry in interpreter.get_signature_runner().get_input_details().items()}
+    details = interpreter.get_signature_runner().get_input_details()
     for name, array in named.items():
-        interpreter.resize_tensor_input(indices[name], array.shape)
+        interpreter.resize_tensor_input(details[name]["index"], array.shape)
     interpreter.allocate_tensors()
     for name, array in named.items():
-        interpreter.set_tensor(indices[name], array)
+        interpreter.set_tensor(details[name]["index"], quantised(array, details[name]))
     times = []
     for _ in range(runs + runs // 10):
         start = time.perf_counter()

@@ -164,7 +164,9 @@ def _write_tflite(folder: Path, form: str, content: bytes) -> ExportedFile:
     path = folder / ("student.tflite" if form == "float32" else f"student_{form}.tflite")
     path.write_bytes(content)
     batch_size = LiteRTModel(path).batch_size
-    return ExportedFile(path, "tflite", form, len(content), hashlib.sha256(content).hexdigest(), batch_size)
+    return ExportedFile(
+        path, "tflite", form, len(content), sha256=hashlib.sha256(content).hexdigest(), batch_size=batch_size
+    )
 
 
 def _put_in_place(staging: Path, directory: Path, name: str) -> None:
