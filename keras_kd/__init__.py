@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_kd import adversarial, data, data_free, losses, modalities, objectives, robust, schedules
+from keras_kd import adversarial, data, data_free, losses, modalities, objectives, pruning, robust, schedules
 from keras_kd.adversarial import AdversarialDistiller  # registered, so that saved models load
 from keras_kd.data_free import DataFreeDistiller
 from keras_kd.distiller import Distiller
@@ -40,6 +40,7 @@ __all__ = [
     "objectives",
     "open_cache",
     "plan_assistants",
+    "pruning",
     "robust",
     "scale_model",
     "schedules",

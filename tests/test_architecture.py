@@ -21,6 +21,7 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "inputs": set(),
     "listening": set(),
     "projectors": set(),
+    "pruning": set(),
     "scalars": set(),
     "schedules": set(),
     "seeds": set(),
