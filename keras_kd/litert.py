@@ -17,6 +17,8 @@ class LiteRTFile:
 
     Attributes:
         specs: Shape and type of every input by name.
+        input_details: What the interpreter says of every input by name.
+        output_details: What it says of every output.
         output_names: Names of the outputs.
         batch_size: The batch that the file is fixed to, in examples; `None` if it takes any.
 
@@ -34,14 +36,14 @@ class LiteRTFile:
                 f"{owner} must be a TFLite file with one signature that LiteRT can load with its "
                 f"built-in operators. Received: {fspath(path)} ({error})."
             ) from error
-        self._inputs = self._runner.get_input_details()
-        self._outputs = self._runner.get_output_details()
-        self.output_names = list(self._outputs)
+        self.input_details = self._runner.get_input_details()
+        self.output_details = self._runner.get_output_details()
+        self.output_names = list(self.output_details)
         self.specs = {
             name: tf.TensorSpec(
                 [None if size < 0 else size for size in details["shape_signature"]], details["dtype"], name
             )
-            for name, details in self._inputs.items()
+            for name, details in self.input_details.items()
         }
         self.batch_size: int | None = next(iter(self.specs.values())).shape[0]
 
@@ -50,7 +52,7 @@ class LiteRTFile:
         """What `run_real` takes: batches of any size, and real numbers where the file takes quantised ones."""
         return {
             name: tf.TensorSpec(
-                (None, *spec.shape[1:]), "float32" if _scale(self._inputs[name]) else spec.dtype, spec.name
+                (None, *spec.shape[1:]), "float32" if _scale(self.input_details[name]) else spec.dtype, spec.name
             )
             for name, spec in self.specs.items()
         }
@@ -86,8 +88,8 @@ class LiteRTFile:
         Returns:
             Dictionary from output name to array.
         """
-        said = self.run({name: quantised(array, self._inputs[name]) for name, array in named.items()})
-        return {name: _real(array, self._outputs[name]) for name, array in said.items()}
+        said = self.run({name: quantised(array, self.input_details[name]) for name, array in named.items()})
+        return {name: _real(array, self.output_details[name]) for name, array in said.items()}
 
 
 def _scale(details: dict) -> float:

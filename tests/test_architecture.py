@@ -38,8 +38,9 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "objectives": {"grafting", "losses", "objectives", "projectors", "scalars", "signals", "taps", "weighing"},
     "cache": {"cache", "foreign", "outcomes", "probabilities", "replay", "signals", "taps", "teachers"},
     "data": {"data"},
-    "export": {"export", "litert"},
+    "export": {"export", "inputs", "litert", "plots", "probabilities", "quantization", "signals", "teachers"},
     "modalities": {"modalities", "scalars"},
+    "page": {"page"},
 }
 MAY_IMPORT_OF_OTHERS = {"losses": {"keras"}}
 # What an extra installs may be missing, and only who needs it may say so.

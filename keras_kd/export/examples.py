@@ -41,6 +41,38 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         yield parts[0], parts[1] if y is not None else None
 
 
+def batched(data: Any, specs: Sequence[tf.TensorSpec], argument: str, *, whole: bool) -> Any:
+    """Return the data with their examples in batches.
+
+    Args:
+        data: as `batches` takes it; a `tf.data.Dataset` may also give one example at a time.
+        specs: name, shape and type of every input, in order. The first dimension is the batch.
+        argument: what they were given as, for the text of errors.
+        whole: whether all of them will be read.
+
+    Returns:
+        `data`, batched if they were not.
+
+    Raises:
+        ValueError: if all of endless data are to be read.
+    """
+    if not isinstance(data, tf.data.Dataset):
+        return data
+    if whole and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            f"`export_student`: `{argument}` must have an end. Received: an infinite data set. Say how much of it is "
+            f"to be read, with `{argument}.take(n)`."
+        )
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
+    by_name = isinstance(x, dict) and {spec.name for spec in specs} <= set(x)
+    found = [x[spec.name] for spec in specs] if by_name else keras.tree.flatten(x)
+    single = len(found) == len(specs) and all(
+        one.shape.rank is not None and one.shape.rank == spec.shape.rank - 1
+        for one, spec in zip(found, specs, strict=True)
+    )
+    return data.batch(BATCH_SIZE) if single else data
+
+
 def named_inputs(x: Any, specs: Sequence[tf.TensorSpec]) -> dict[str, np.ndarray]:
     """Return one array per input by name, in the type that the input takes.
 

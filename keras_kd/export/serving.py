@@ -66,7 +66,7 @@ def trace(student: keras.Model, batch_size: int | None = None) -> Serving:
         nonlocal outputs
         values = [named[spec.name] for spec in keras.tree.flatten(inputs)]
         result = student(keras.tree.pack_sequence_as(inputs, values), training=False)
-        names = _names(result, _output_layer_names(student), "output")
+        names = output_names(student, result)
         outputs = keras.tree.pack_sequence_as(result, names)
         # `identity`: an input returned as it came needs a tensor of its own to carry a second name.
         return {name: tf.identity(value) for name, value in zip(names, keras.tree.flatten(result), strict=True)}
@@ -103,6 +103,11 @@ def input_specs(student: keras.Model, batch_size: int | None = None) -> Any:
         for tensor, name in zip(tensors, names, strict=True)
     ]
     return keras.tree.pack_sequence_as(symbolic, specs)
+
+
+def output_names(student: keras.Model, result: Any) -> list[str]:
+    """Return a name for each leaf of what the student gave, as `trace` names them."""
+    return _names(result, _output_layer_names(student), "output")
 
 
 def declared_batch_size(student: keras.Model) -> int | None:

@@ -1,27 +1,46 @@
 """From a finished student to the files that leave the house: validated, converted, proven, then put in place."""
 
+import gzip
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_kd.export.examples import single_examples
+from keras_kd.export.arguments import (
+    calibration_of,
+    check_settings,
+    choices,
+    class_counts,
+    lineage_of,
+    refuse_quantized,
+    student_of,
+)
+from keras_kd.export.examples import batched
+from keras_kd.export.fusing import fuse
 from keras_kd.export.measuring import measure
+from keras_kd.export.metadata import (
+    LABELS,
+    attach,
+    checked_labels,
+    checked_metadata,
+    common_block,
+    described,
+    label_lines,
+)
 from keras_kd.export.report import ExportedFile, ExportReport
 from keras_kd.export.runtime import LiteRTModel
 from keras_kd.export.serving import float32_compute, input_specs
-from keras_kd.export.tflite import QUANTIZATIONS, convert
+from keras_kd.export.tflite import QUANTIZATIONS, Conversion, convert
+from keras_kd.litert import LiteRTFile
 
 FORMATS = ("saved_model", "tflite")
-CALIBRATION_EXAMPLES = 300
 
 
 def export_student(
@@ -32,16 +51,28 @@ def export_student(
     quantize: str | Sequence[str] = ("float32",),
     representative_data: Any = None,
     evaluation_data: Any = None,
+    teacher: Any = None,
+    labels: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    batch_size: int | None = None,
+    preprocess: Callable[[Any], Any] | None = None,
+    softmax: bool = False,
+    quantized_io: bool = False,
+    allow_flex: bool = False,
 ) -> ExportReport:
     """Write a finished student as SavedModel and TFLite files, and prove that the files equal it.
 
     Writes `saved_model/`, `student.tflite` (float32), `student_float16.tflite`, `student_dynamic.tflite`,
-    `student_int8.tflite` and `report.json`. Everything is made and checked in a temporary folder inside `directory` and
-    moved into place at the end, so a failed export leaves no new file.
+    `student_int8.tflite`, `student_int16x8.tflite`, `labels.txt` where there are labels, and `report.json`. Everything
+    is made and checked in a temporary folder inside `directory` and moved into place at the end, so a failed export
+    leaves no new file.
 
     TFLite files use built-in operators only, take any batch (unless the student converts only with the batch that its
     `keras.Input`s fix) and have one signature, with the names of the Keras inputs and outputs. They compute in float32,
-    also for a student under a mixed policy, which is then compared in float32.
+    also for a student under a mixed policy, which is then compared in float32. Each says what it is in a zip archive
+    behind the model, which `kd.export.read_metadata` and any reader of zip archives open: `metadata.json`, with the
+    student, its teacher and objectives, the form, inputs and outputs, versions, accuracy and whatever `metadata` adds,
+    and `labels.txt`.
 
     With `evaluation_data`, LiteRT runs every file over all of it. The export fails if an output is NaN or infinite
     where Keras's is finite, or if an output of the float32 file is further from Keras's than a thousandth of that
@@ -54,19 +85,34 @@ def export_student(
         directory: folder to write to, made if missing. Files of the same names are replaced.
         formats: "saved_model", "tflite" or both. Defaults to both.
         quantize: forms of the TFLite file: "float32", "float16" (weights), "dynamic" (int8 weights; the converter
-            leaves those under 1,024 elements in float), "int8" (integers inside, float32 in and out). Defaults to
-            "float32".
-        representative_data: inputs that calibrate "int8": arrays as `student.predict` takes them, `(x, y)`, or a
-            batched `tf.data.Dataset`. The first 300 examples are used.
-        evaluation_data: `x`, `(x, y)` or `(x, y, sample_weight)` of arrays, or a batched `tf.data.Dataset` of these.
-            Labels may be sparse or one-hot; sample weights are not used. Defaults to `None`: files are loaded by
+            leaves those under 1,024 elements in float), "int8" (integers inside, weights per channel), "int16x8" (the
+            same with activations of 16 bits, for which TFLite has fewer operators). Defaults to "float32".
+        representative_data: inputs that calibrate "int8" and "int16x8": arrays as `student.predict` takes them,
+            `(x, y)`, or a `tf.data.Dataset` of these, batched or not, endless or not. The first 300 examples are used.
+        evaluation_data: `x`, `(x, y)` or `(x, y, sample_weight)` of arrays, or a `tf.data.Dataset` of these, batched or
+            not. Labels may be sparse or one-hot; sample weights are not used. Defaults to `None`: files are run once by
             LiteRT, not measured.
+        teacher: the teacher, for the record. Defaults to `None`: that of a `Distiller`, if it has one.
+        labels: names of the classes, in order. Defaults to `None`.
+        metadata: more entries for `metadata.json`, such as the data and the licence; they replace those of the same
+            name. Defaults to `None`.
+        batch_size: the batch that the TFLite files are fixed to, in examples. Defaults to `None`: any.
+        preprocess: a Keras layer, a model or a function of `keras.ops` from raw inputs to what the student takes, which
+            becomes a part of every file. The data given here are raw then. A built model brings its own inputs
+            (`keras.Input((224, 224, 3), dtype="uint8")`); the others take inputs of the student's shapes and types.
+            Defaults to `None`.
+        softmax: whether outputs of two or more classes become probabilities. Defaults to `False`.
+        quantized_io: whether "int8" and "int16x8" files take and give integers where the others have real numbers;
+            their scales and zero points are in the metadata. Defaults to `False`: float32 in and out.
+        allow_flex: whether a student that needs them may have TensorFlow's own operators, in forms of floating point.
+            LiteRT does not run such a file without its Flex delegate, which is not in Python: it is not measured, and
+            the report says so. Defaults to `False`.
 
     Returns:
         The `ExportReport`. Latencies are this host's, with one thread.
 
     Raises:
-        ValueError: if an argument is not as above, or the student cannot be converted with built-in operators.
+        ValueError: if an argument is not as above, or the student cannot be converted with the operators allowed.
         RuntimeError: if a file does not equal the student, as defined above.
 
     Example:
@@ -78,23 +124,23 @@ def export_student(
     >>> report.parameters, report.files[0].path.name, report.files[0].agreement
     (8, 'student.tflite', 1.0)
     """
-    student = _student_model(student)
-    formats = _choices("formats", formats, FORMATS)
-    quantize = _choices("quantize", quantize, QUANTIZATIONS)
-    specs = keras.tree.flatten(input_specs(student))
+    owner, student = student, student_of(student)
+    teacher_name, objectives = lineage_of(owner, teacher)
+    formats = choices("formats", formats, FORMATS)
+    quantize = choices("quantize", quantize, QUANTIZATIONS)
+    given = checked_metadata(metadata)
+    check_settings(batch_size, quantized_io, quantize)
+    if "tflite" in formats:
+        refuse_quantized(student)
+    fused = fuse(student, preprocess, softmax)
+    specs = keras.tree.flatten(input_specs(fused))
+    parameters, student = student.count_params(), fused
+    labels = labels if labels is None else checked_labels(labels, class_counts(student))
+    evaluation_data = batched(evaluation_data, specs, "evaluation_data", whole=True)
     calibration = []
     if "tflite" in formats:
-        _refuse_quantized(student)
-        if "int8" in quantize:
-            if representative_data is not None:
-                calibration = single_examples(representative_data, specs, CALIBRATION_EXAMPLES)
-            # NaN or infinity ends the process in the calibrator (tensorflow #120295, TF 2.21).
-            finite = all(np.isfinite(array).all() for example in calibration for array in example.values())
-            if not calibration or not finite:
-                raise ValueError(
-                    "`export_student`: `representative_data` must hold finite examples when `quantize` names 'int8', a "
-                    f"few hundred training inputs, say. Received: {_described(representative_data, finite)}."
-                )
+        representative_data = batched(representative_data, specs, "representative_data", whole=False)
+        calibration = calibration_of(representative_data, specs, quantize)
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -105,53 +151,32 @@ def export_student(
             files.append(_write_saved_model(student, staging / "saved_model"))
         if "tflite" in formats:
             with float32_compute(student):
-                serving, contents = convert(student, quantize, calibration)
-                written = {form: _write_tflite(staging, form, content) for form, content in contents.items()}
+                conversion = convert(
+                    student,
+                    quantize,
+                    calibration,
+                    batch_size=batch_size,
+                    quantized_io=quantized_io,
+                    allow_flex=allow_flex,
+                )
+                written = {form: _write_tflite(staging, form, conversion) for form in conversion.files}
                 if evaluation_data is not None:
-                    keras_accuracy, written = measure(student, serving, written, evaluation_data)
-            files += written.values()
+                    runnable = {form: file for form, file in written.items() if not file.flex}
+                    keras_accuracy, measured = measure(student, conversion.serving, runnable, evaluation_data)
+                    written |= measured
+        block = common_block(student, parameters, teacher_name, objectives, keras_accuracy)
+        if "tflite" in formats:
+            files += [_finish(file, conversion.files[form], block, given, labels) for form, file in written.items()]
+        names = [file.path.name for file in files] + ["report.json"]
+        if labels is not None:
+            (staging / LABELS).write_text(label_lines(labels), encoding="utf-8")
+            names.append(LABELS)
         files = tuple(replace(file, path=directory / file.path.name) for file in files)
-        report = ExportReport(student.name, student.count_params(), keras_accuracy, files)
+        report = ExportReport(student.name, parameters, keras_accuracy, files, {**block, **given})
         (staging / "report.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-        for name in [*(file.path.name for file in files), "report.json"]:
+        for name in names:
             _put_in_place(staging, directory, name)
     return report
-
-
-def _student_model(student: Any) -> keras.Model:
-    inner = getattr(student, "finished_student", getattr(student, "student", None))
-    student = inner if isinstance(inner, keras.Model) else student
-    if not isinstance(student, keras.Model):
-        raise ValueError(
-            "`export_student`: `student` must be a built `keras.Model`, or an object whose `student` is one. "
-            f"Received: {student!r}."
-        )
-    return student
-
-
-def _choices(argument: str, value: str | Sequence[str], allowed: Sequence[str]) -> list[str]:
-    chosen = [value] if isinstance(value, str) else list(dict.fromkeys(value))
-    if not chosen or not set(chosen) <= set(allowed):
-        raise ValueError(
-            f"`export_student`: `{argument}` must be one or more of {', '.join(map(repr, allowed))}. "
-            f"Received: {argument}={value!r}."
-        )
-    return chosen
-
-
-def _described(data: Any, finite: bool) -> str:
-    if data is None:
-        return "representative_data=None"
-    return "no examples" if finite else "NaN or infinity among the first examples"
-
-
-def _refuse_quantized(student: keras.Model) -> None:
-    quantized = [layer.name for layer in student._flatten_layers() if getattr(layer, "quantization_mode", None)]
-    if quantized:
-        raise ValueError(
-            "`export_student`: `student` must have float weights for TFLite. Export the model from before "
-            f"`model.quantize(...)`, with `quantize='int8'` here. Received: quantized layers {quantized}."
-        )
 
 
 def _write_saved_model(student: keras.Model, path: Path) -> ExportedFile:
@@ -160,13 +185,31 @@ def _write_saved_model(student: keras.Model, path: Path) -> ExportedFile:
     return ExportedFile(path, "saved_model", None, size)
 
 
-def _write_tflite(folder: Path, form: str, content: bytes) -> ExportedFile:
+def _write_tflite(folder: Path, form: str, conversion: Conversion) -> ExportedFile:
     path = folder / ("student.tflite" if form == "float32" else f"student_{form}.tflite")
+    content = conversion.files[form]
     path.write_bytes(content)
     batch_size = LiteRTModel(path).batch_size
-    return ExportedFile(
-        path, "tflite", form, len(content), sha256=hashlib.sha256(content).hexdigest(), batch_size=batch_size
-    )
+    return ExportedFile(path, "tflite", form, len(content), batch_size=batch_size, flex=form in conversion.flex)
+
+
+def _finish(
+    file: ExportedFile, content: bytes, block: dict[str, Any], given: dict[str, Any], labels: Sequence[str] | None
+) -> ExportedFile:
+    """Write what is said of a file, its accuracy too, behind the model that was measured."""
+    litert = LiteRTFile(file.path, "`export_student`: `student`")
+    of_file = {
+        "quantize": file.quantize,
+        "flex": file.flex,
+        "accuracy": file.accuracy,
+        "inputs": [described(name, details) for name, details in litert.input_details.items()],
+        "outputs": [described(name, details) for name, details in litert.output_details.items()],
+    }
+    content = attach(content, {**block, **of_file, **given}, labels)
+    file.path.write_bytes(content)
+    packed = gzip.compress(content, compresslevel=9, mtime=0)
+    checksum = hashlib.sha256(content).hexdigest()
+    return replace(file, size_bytes=len(content), gzip_bytes=len(packed), sha256=checksum)
 
 
 def _put_in_place(staging: Path, directory: Path, name: str) -> None:

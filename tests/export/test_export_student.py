@@ -168,10 +168,10 @@ def convert_another(perturb):
     """Stand in for the converter: convert a copy of the student whose weights went through `perturb`."""
     convert = student_module.convert
 
-    def wrong(student, quantize, calibration):
+    def wrong(student, quantize, calibration, **options):
         copy = keras.models.clone_model(student)
         copy.set_weights([perturb(weight) for weight in student.get_weights()])
-        return convert(copy, quantize, calibration)
+        return convert(copy, quantize, calibration, **options)
 
     return wrong
 
@@ -219,7 +219,10 @@ def test_a_failure_at_the_end_keeps_the_older_export(student, tmp_path, monkeypa
             r"`export_student`: `formats` must be one or more of 'saved_model', 'tflite'. Received: formats=\['onnx'\]",
         ),
         ({"formats": []}, r"`formats` must be .* Received: formats=\[\]"),
-        ({"quantize": ["float32", "int4"]}, r"`quantize` must be .*'int8'. Received: quantize=\['float32', 'int4'\]"),
+        (
+            {"quantize": ["float32", "int4"]},
+            r"`quantize` must be .*'int8', 'int16x8'. Received: quantize=\['float32', 'int4'\]",
+        ),
         (
             {"quantize": "int8"},
             r"`representative_data` must hold finite examples .* Received: representative_data=None",
@@ -254,7 +257,14 @@ def test_bad_students_are_refused_before_anything_is_written(tmp_path):
 def test_bad_evaluation_data_is_refused_and_leaves_no_file(student, tmp_path):
     x, y = blobs(8)
     for data, message in [
-        (tf.data.Dataset.from_tensor_slices(x), r"dataset.batch\(64\)`. Received: x of shape \(8,\)"),
+        (
+            tf.data.Dataset.from_tensor_slices(x).batch(4).batch(2),
+            r"dataset.batch\(64\)`. Received: x of shape \(2, 4, 8\)",
+        ),
+        (
+            tf.data.Dataset.from_tensor_slices(x).repeat(),
+            r"Received: an infinite data set.*`evaluation_data.take\(n\)`",
+        ),
         ((x, y[:-1]), r"same number of examples.* Received: arrays of lengths \[\(7,\), \(8,\)\]"),
         ({"image": x, "text": x}, r"inputs x \(None, 8\). Received: 2 arrays under the keys \['image', 'text'\]"),
         (x[:0], "must hold at least one example"),
