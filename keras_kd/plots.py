@@ -76,24 +76,56 @@ def accuracy_against_size(points: Sequence[Mapping[str, Any]], axes: "Axes | Non
     if axes is None:
         axes = figure(5, 3.5).subplots()
     for point in points:
-        accuracies = np.asarray(point["accuracies"])
-        color = COLORS.get(point["name"], _OTHER)
-        low, high = accuracies.mean() - accuracies.min(), accuracies.max() - accuracies.mean()
-        kilobytes = point["bytes"] / 1000
-        axes.errorbar(kilobytes, accuracies.mean(), [[low], [high]], fmt="o", color=color, capsize=4, markersize=8)
-        axes.annotate(
-            f"{point['name']}\n{accuracies.mean():.1%}",
-            (kilobytes, accuracies.mean()),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            color=color,
-        )
-    axes.set(xscale="log", xlabel="TFLite file, kB", ylabel="test accuracy")
+        _point(axes, point["name"], point["bytes"] / 1000, np.asarray(point["accuracies"]))
+    _cost_axis(axes, "TFLite file, kB", "test accuracy")
+    return axes.figure
+
+
+def quality_against_costs(points: Sequence[Mapping[str, Any]], quality: str = "accuracy") -> "Figure":
+    """Draws what files are worth against their bytes, and against their latency beside it.
+
+    Args:
+        points: Mappings with `name`, `bytes`, `milliseconds` and the quality, a share.
+        quality: Key of the quality. Defaults to `"accuracy"`.
+
+    Returns:
+        The figure.
+
+    Example:
+        >>> drawn = quality_against_costs([{"name": "int8", "bytes": 4000, "milliseconds": 0.5, "accuracy": 0.9}])
+        >>> [axes.get_xlabel() for axes in drawn.axes]
+        ['TFLite file, kB', 'latency on this host, 1 thread, ms']
+    """
+    drawn = figure(10, 3.8)
+    sizes, latencies = drawn.subplots(1, 2, sharey=True)
+    for point in points:
+        shares = np.array([point[quality]])
+        _point(sizes, point["name"], point["bytes"] / 1000, shares)
+        _point(latencies, point["name"], point["milliseconds"], shares)
+    _cost_axis(sizes, "TFLite file, kB", quality)
+    _cost_axis(latencies, "latency on this host, 1 thread, ms", "")
+    return drawn
+
+
+def _point(axes: "Axes", name: str, cost: float, shares: np.ndarray) -> None:
+    color = COLORS.get(name, _OTHER)
+    low, high = shares.mean() - shares.min(), shares.max() - shares.mean()
+    axes.errorbar(cost, shares.mean(), [[low], [high]], fmt="o", color=color, capsize=4, markersize=8)
+    axes.annotate(
+        f"{name}\n{shares.mean():.1%}",
+        (cost, shares.mean()),
+        xytext=(10, 0),
+        textcoords="offset points",
+        va="center",
+        color=color,
+    )
+
+
+def _cost_axis(axes: "Axes", cost: str, quality: str) -> None:
+    axes.set(xscale="log", xlabel=cost, ylabel=quality)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.35, y=0.15)
     _plain(axes)
-    return axes.figure
 
 
 def soft_labels(

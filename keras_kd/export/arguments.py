@@ -10,7 +10,6 @@ import tensorflow as tf
 from keras_kd.export.examples import single_examples
 from keras_kd.export.serving import input_specs
 from keras_kd.export.tflite import INTEGERS
-from keras_kd.teachers import as_teacher
 
 CALIBRATION_EXAMPLES = 300
 
@@ -31,10 +30,9 @@ def student_of(student: Any) -> keras.Model:
     return student
 
 
-def lineage_of(student: Any, teacher: Any) -> tuple[str | None, list[str]]:
-    """Return the name of the teacher, and those of the objectives: of a distiller, its own."""
-    teacher = as_teacher(getattr(student, "teacher", None) if teacher is None else teacher)
-    return getattr(teacher, "name", None), list(getattr(student, "objective_names", []))
+def objectives_of(student: Any) -> list[str]:
+    """Return the names of the objectives of a distiller; none of a model."""
+    return list(getattr(student, "objective_names", []))
 
 
 def choices(argument: str, value: str | Sequence[str], allowed: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How far TFLite files are from the Keras student, over a whole evaluation set."""
+"""What student and teacher say of a whole evaluation set, and how far a TFLite file is from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd.export.examples import batches, named_inputs
-from keras_kd.export.runtime import LiteRTModel
 from keras_kd.export.serving import Serving
+from keras_kd.export.teaching import Asking, Teaching
+from keras_kd.signals import Signals
 
 
 @dataclass
@@ -24,6 +25,9 @@ class Tally:
             position; `None` if there is no such output.
         correct: labels met, or `None` once a batch brings none to compare with.
         labels: number of labels.
+        taught: number of examples that a teacher spoke of.
+        as_taught: those of them where every output that the two share names the class that the teacher names, at every
+            position; `None` if there is no such output.
         differences: largest absolute difference from Keras, by output name.
         ranges: smallest and largest finite output of Keras, by output name.
     """
@@ -32,12 +36,18 @@ class Tally:
     agreeing: int | None = None
     correct: int | None = 0
     labels: int = 0
+    taught: int = 0
+    as_taught: int | None = None
     differences: dict[str, float] = field(default_factory=dict)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def agreement(self) -> float | None:
         return None if self.agreeing is None else self.agreeing / self.examples
+
+    @property
+    def teacher_agreement(self) -> float | None:
+        return None if self.as_taught is None else self.as_taught / self.taught
 
     @property
     def accuracy(self) -> float | None:
@@ -59,26 +69,42 @@ class Tally:
         low, high = self.ranges[name]
         return 1e-3 * (high - low) + 1e-4 * max(abs(low), abs(high))
 
-    def add(self, reference: dict[str, np.ndarray], outputs: dict[str, np.ndarray], labels: Any) -> None:
+    def figures(self) -> dict[str, Any]:
+        """Return the counts as the fields of an `ExportedFile`."""
+        return {
+            "examples": self.examples,
+            "agreement": self.agreement,
+            "max_abs_difference": max(self.differences.values()),
+            "accuracy": self.accuracy,
+            "teacher_agreement": self.teacher_agreement,
+        }
+
+    def add(
+        self,
+        reference: dict[str, np.ndarray],
+        outputs: dict[str, np.ndarray],
+        labels: Any,
+        teacher: dict[str, np.ndarray] | None = None,
+    ) -> None:
         """Count one batch.
 
         Args:
             reference: Keras's outputs by name, shape `(batch, ...)`.
             outputs: the file's outputs by name, of the same shapes.
             labels: sparse or one-hot labels, or anything else, which is not compared.
+            teacher: what the teacher said of some of the outputs. Defaults to nothing.
         """
-        agreeing = None
         for name, expected in reference.items():
             self._add_difference(name, expected.astype(np.float64), outputs[name].astype(np.float64))
-            if expected.ndim > 1 and expected.shape[-1] > 1:
-                same = expected.argmax(-1) == outputs[name].argmax(-1)
-                same = same.reshape(len(same), -1).all(-1)
-                agreeing = same if agreeing is None else agreeing & same
-        self.examples += len(next(iter(reference.values())))
-        if agreeing is not None:
-            self.agreeing = (self.agreeing or 0) + int(agreeing.sum())
+        count = len(next(iter(reference.values())))
+        self.examples += count
+        if (agreeing := _agreeing(reference, outputs)) is not None:
+            self.agreeing = (self.agreeing or 0) + agreeing
+        if teacher and (agreeing := _agreeing(teacher, outputs)) is not None:
+            self.as_taught = (self.as_taught or 0) + agreeing
+            self.taught += count
         output = next(iter(outputs.values()))
-        classes = _classes(labels, output.shape) if len(outputs) == 1 else None
+        classes = class_labels(labels, output.shape) if len(outputs) == 1 else None
         if classes is None or self.correct is None:
             self.correct = None
         else:
@@ -97,40 +123,70 @@ class Tally:
         self.ranges[name] = (float(finite.min(initial=low)), float(finite.max(initial=high)))
 
 
-def compare(
-    student: keras.Model, serving: Serving, models: dict[str, LiteRTModel], data: Any
-) -> tuple[Tally, dict[str, Tally]]:
-    """Run the student and every file over all of the data.
+@dataclass(frozen=True)
+class Answers:
+    """What was said of one batch.
+
+    Attributes:
+        x: the inputs, the teacher's among them.
+        labels: as they came; `None` without.
+        inputs: the student's part of the inputs, by name.
+        student: Keras's outputs by name.
+        teacher: the teacher's logits, for those of the student's outputs that it shares.
+        teacher_outputs: the teacher's outputs as they are, in a row; none of several teachers.
+    """
+
+    x: Any
+    labels: Any
+    inputs: dict[str, np.ndarray]
+    student: dict[str, np.ndarray]
+    teacher: dict[str, np.ndarray]
+    teacher_outputs: list[np.ndarray]
+
+
+def answers(student: keras.Model, serving: Serving, teaching: Teaching, asking: Asking, data: Any) -> Iterator[Answers]:
+    """Ask student and teacher about all of the data.
 
     Args:
         student: the Keras model, which computes in float32.
         serving: names and structure of its inputs and outputs.
-        models: the files by form.
+        teaching: who taught it, and what it sees of the inputs.
+        asking: asks the teacher.
         data: as `batches` takes it.
 
-    Returns:
-        The student's own tally (beside itself), and one per file.
+    Yields:
+        What both said, batch by batch.
 
     Raises:
-        ValueError: if the data holds no example, or not the student's inputs.
+        ValueError: if the data holds no example, or not the inputs.
     """
     predict = tf.function(lambda x: student(x, training=False), autograph=False, reduce_retracing=True)
-    keras_tally, tallies = Tally(), {form: Tally() for form in models}
     specs = keras.tree.flatten(serving.inputs)
+    names, keyed = serving.output_names, isinstance(serving.outputs, dict)
+    empty = True
     with _exact_float32():
         for x, y in batches(data):
-            named = named_inputs(x, specs)
+            empty = False
+            named = named_inputs(teaching.student_part(x), specs)
             flat = keras.tree.flatten(predict(keras.tree.pack_sequence_as(serving.inputs, list(named.values()))))
-            reference = dict(zip(serving.output_names, map(np.asarray, flat), strict=True))
-            keras_tally.add(reference, reference, y)
-            for form, model in models.items():
-                tallies[form].add(reference, model.run(named), y)
-    if not keras_tally.examples:
+            said = dict(zip(names, map(np.asarray, flat), strict=True))
+            yield Answers(x, y, named, said, *asking(x, Signals(serving.outputs, said, keyed)))
+    if empty:
         raise ValueError("`export_student`: `evaluation_data` must hold at least one example. Received: none.")
-    return keras_tally, tallies
 
 
-def _classes(labels: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+def _agreeing(reference: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> int | None:
+    """Examples where both name the same class in every output of two classes or more; `None` without such output."""
+    agreeing = None
+    for name, expected in reference.items():
+        if expected.ndim > 1 and expected.shape[-1] > 1:
+            same = expected.argmax(-1) == outputs[name].argmax(-1)
+            same = same.reshape(len(same), -1).all(-1)
+            agreeing = same if agreeing is None else agreeing & same
+    return None if agreeing is None else int(agreeing.sum())
+
+
+def class_labels(labels: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return labels as class numbers of shape `shape[:-1]`, or `None` if they are neither sparse nor one-hot."""
     if not isinstance(labels, np.ndarray) or len(shape) < 2 or shape[-1] < 2:
         return None

@@ -1,7 +1,6 @@
 """TFLite files in the LiteRT runtime, called as the Keras model they came from."""
 
-import time
-from os import PathLike, fspath
+from os import PathLike
 from typing import Any
 
 import keras
@@ -9,7 +8,7 @@ import numpy as np
 
 from keras_kd.export.examples import named_inputs
 from keras_kd.export.serving import trace
-from keras_kd.litert import LiteRTFile, quantised
+from keras_kd.litert import LiteRTFile
 
 
 class LiteRTModel:
@@ -89,32 +88,3 @@ class LiteRTModel:
             Dictionary from output name to array.
         """
         return self._file.run_real(named)
-
-
-def host_latencies(path: str | PathLike, named: dict[str, np.ndarray], runs: int = 50) -> np.ndarray:
-    """Time single invocations of a TFLite file on this host with one thread, after a warm-up.
-
-    Args:
-        path: a `.tflite` file with one signature.
-        named: inputs by name of one batch, of a size that the file takes.
-        runs: number of timed invocations. Defaults to 50.
-
-    Returns:
-        Milliseconds of each invocation, shape `(runs,)`.
-    """
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=fspath(path), num_threads=1)
-    # An interpreter whose signature runner is alive refuses to be resized, so the runner is not kept.
-    details = interpreter.get_signature_runner().get_input_details()
-    for name, array in named.items():
-        interpreter.resize_tensor_input(details[name]["index"], array.shape)
-    interpreter.allocate_tensors()
-    for name, array in named.items():
-        interpreter.set_tensor(details[name]["index"], quantised(array, details[name]))
-    times = []
-    for _ in range(runs + runs // 10):
-        start = time.perf_counter()
-        interpreter.invoke()
-        times.append(1000 * (time.perf_counter() - start))
-    return np.array(times[-runs:])

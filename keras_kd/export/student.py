@@ -18,13 +18,13 @@ from keras_kd.export.arguments import (
     check_settings,
     choices,
     class_counts,
-    lineage_of,
+    objectives_of,
     refuse_quantized,
     student_of,
 )
 from keras_kd.export.examples import batched
 from keras_kd.export.fusing import fuse
-from keras_kd.export.measuring import measure
+from keras_kd.export.measuring import Measurements, measure, teacher_of
 from keras_kd.export.metadata import (
     LABELS,
     attach,
@@ -37,10 +37,14 @@ from keras_kd.export.metadata import (
 from keras_kd.export.report import ExportedFile, ExportReport
 from keras_kd.export.runtime import LiteRTModel
 from keras_kd.export.serving import float32_compute, input_specs
+from keras_kd.export.teaching import teaching_of
 from keras_kd.export.tflite import QUANTIZATIONS, Conversion, convert
+from keras_kd.export.timing import cores
+from keras_kd.export.tolerances import checked_tolerances
 from keras_kd.litert import LiteRTFile
 
 FORMATS = ("saved_model", "tflite")
+REPORT, EVALUATION = "report.json", "evaluation.json"
 
 
 def export_student(
@@ -52,6 +56,7 @@ def export_student(
     representative_data: Any = None,
     evaluation_data: Any = None,
     teacher: Any = None,
+    tolerances: Mapping[str, float] | None = None,
     labels: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     batch_size: int | None = None,
@@ -63,9 +68,10 @@ def export_student(
     """Write a finished student as SavedModel and TFLite files, and prove that the files equal it.
 
     Writes `saved_model/`, `student.tflite` (float32), `student_float16.tflite`, `student_dynamic.tflite`,
-    `student_int8.tflite`, `student_int16x8.tflite`, `labels.txt` where there are labels, and `report.json`. Everything
-    is made and checked in a temporary folder inside `directory` and moved into place at the end, so a failed export
-    leaves no new file.
+    `student_int8.tflite`, `student_int16x8.tflite`, `labels.txt` where there are labels, `report.json`, and, of a
+    student with one output of class scores, `evaluation.json` (calibration, accuracy by class, and where student and
+    teacher differ most). Everything is made and checked in a temporary folder inside `directory` and moved into place
+    at the end, so a failed export leaves no new file.
 
     TFLite files use built-in operators only, take any batch (unless the student converts only with the batch that its
     `keras.Input`s fix) and have one signature, with the names of the Keras inputs and outputs. They compute in float32,
@@ -76,8 +82,9 @@ def export_student(
 
     With `evaluation_data`, LiteRT runs every file over all of it. The export fails if an output is NaN or infinite
     where Keras's is finite, or if an output of the float32 file is further from Keras's than a thousandth of that
-    output's range over the evaluation data plus a ten-thousandth of its largest magnitude. Quantized files are
-    measured, not judged.
+    output's range over the evaluation data plus a ten-thousandth of its largest magnitude, or if a quantized file falls
+    short of `tolerances`. Latencies and memory are measured in a process of its own for each file. The teacher is asked
+    about the same examples, and its own float32 file, where it has one, is measured beside them and not kept.
 
     Args:
         student: a built model, or an object whose `student` is one (a `Distiller`). A subclassed model records no
@@ -90,9 +97,15 @@ def export_student(
         representative_data: inputs that calibrate "int8" and "int16x8": arrays as `student.predict` takes them,
             `(x, y)`, or a `tf.data.Dataset` of these, batched or not, endless or not. The first 300 examples are used.
         evaluation_data: `x`, `(x, y)` or `(x, y, sample_weight)` of arrays, or a `tf.data.Dataset` of these, batched or
-            not. Labels may be sparse or one-hot; sample weights are not used. Defaults to `None`: files are run once by
-            LiteRT, not measured.
-        teacher: the teacher, for the record. Defaults to `None`: that of a `Distiller`, if it has one.
+            not. Labels may be sparse or one-hot; sample weights are not used. The data of a `Distiller` may be those
+            that it was trained on, with the teacher's inputs beside the student's. Defaults to `None`: files are run
+            once by LiteRT, not measured.
+        teacher: who the files are compared with beside Keras: a model, `Teacher`, list of models, or whatever else
+            `Distiller` takes. Defaults to `None`: that of a `Distiller`, if it has one.
+        tolerances: the least share of examples on which a file must name the class that Keras names, by form, as in
+            `{"int8": 0.99}`. Where no output has classes, one minus that is the greatest difference from Keras, as a
+            share of the output's range. 0 only measures. Defaults to 0.95 for "float16", 0.8 for the other quantized
+            forms.
         labels: names of the classes, in order. Defaults to `None`.
         metadata: more entries for `metadata.json`, such as the data and the licence; they replace those of the same
             name. Defaults to `None`.
@@ -105,15 +118,15 @@ def export_student(
         quantized_io: whether "int8" and "int16x8" files take and give integers where the others have real numbers;
             their scales and zero points are in the metadata. Defaults to `False`: float32 in and out.
         allow_flex: whether a student that needs them may have TensorFlow's own operators, in forms of floating point.
-            LiteRT does not run such a file without its Flex delegate, which is not in Python: it is not measured, and
-            the report says so. Defaults to `False`.
+            LiteRT does not run such a file without its Flex delegate, which is not in Python: only its latency is
+            measured, by TensorFlow, and the report says so. Defaults to `False`.
 
     Returns:
-        The `ExportReport`. Latencies are this host's, with one thread.
+        The `ExportReport`. Latencies are this host's, with one thread and with one for each core.
 
     Raises:
         ValueError: if an argument is not as above, or the student cannot be converted with the operators allowed.
-        RuntimeError: if a file does not equal the student, as defined above.
+        RuntimeError: if a file does not equal the student, as defined above, or cannot be timed.
 
     Example:
 
@@ -125,11 +138,12 @@ def export_student(
     (8, 'student.tflite', 1.0)
     """
     owner, student = student, student_of(student)
-    teacher_name, objectives = lineage_of(owner, teacher)
+    teaching = teaching_of(owner, teacher)
     formats = choices("formats", formats, FORMATS)
     quantize = choices("quantize", quantize, QUANTIZATIONS)
     given = checked_metadata(metadata)
     check_settings(batch_size, quantized_io, quantize)
+    least = checked_tolerances(tolerances)
     if "tflite" in formats:
         refuse_quantized(student)
     fused = fuse(student, preprocess, softmax)
@@ -139,6 +153,8 @@ def export_student(
     evaluation_data = batched(evaluation_data, specs, "evaluation_data", whole=True)
     calibration = []
     if "tflite" in formats:
+        if representative_data is not None:
+            representative_data = teaching.student_data(representative_data)
         representative_data = batched(representative_data, specs, "representative_data", whole=False)
         calibration = calibration_of(representative_data, specs, quantize)
 
@@ -146,7 +162,7 @@ def export_student(
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as staging:
         staging = Path(staging)
-        keras_accuracy, files = None, []
+        found, files = Measurements(teacher=teacher_of(teaching)), []
         if "saved_model" in formats:
             files.append(_write_saved_model(student, staging / "saved_model"))
         if "tflite" in formats:
@@ -161,21 +177,46 @@ def export_student(
                 )
                 written = {form: _write_tflite(staging, form, conversion) for form in conversion.files}
                 if evaluation_data is not None:
-                    runnable = {form: file for form, file in written.items() if not file.flex}
-                    keras_accuracy, measured = measure(student, conversion.serving, runnable, evaluation_data)
-                    written |= measured
-        block = common_block(student, parameters, teacher_name, objectives, keras_accuracy)
+                    found = measure(
+                        student,
+                        conversion.serving,
+                        written,
+                        evaluation_data,
+                        teaching=teaching,
+                        tolerances=least,
+                        labels=labels,
+                        folder=staging,
+                    )
+                    written |= found.files
+        block = common_block(
+            student, parameters, found.teacher and found.teacher.name, objectives_of(owner), found.accuracy
+        )
         if "tflite" in formats:
             files += [_finish(file, conversion.files[form], block, given, labels) for form, file in written.items()]
-        names = [file.path.name for file in files] + ["report.json"]
+        names = [file.path.name for file in files] + [REPORT]
         if labels is not None:
             (staging / LABELS).write_text(label_lines(labels), encoding="utf-8")
             names.append(LABELS)
         files = tuple(replace(file, path=directory / file.path.name) for file in files)
-        report = ExportReport(student.name, parameters, keras_accuracy, files, {**block, **given})
-        (staging / "report.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        report = ExportReport(
+            student.name,
+            parameters,
+            found.accuracy,
+            files,
+            {**block, **given},
+            found.teacher_agreement,
+            found.teacher,
+            cores(),
+        )
+        _write_json(staging / REPORT, report.to_dict())
+        if found.evaluation is not None:
+            _write_json(staging / EVALUATION, found.evaluation)
+            names.append(EVALUATION)
         for name in names:
             _put_in_place(staging, directory, name)
+        if found.evaluation is None:
+            # That of an older student would speak of this one.
+            (directory / EVALUATION).unlink(missing_ok=True)
     return report
 
 
@@ -210,6 +251,10 @@ def _finish(
     packed = gzip.compress(content, compresslevel=9, mtime=0)
     checksum = hashlib.sha256(content).hexdigest()
     return replace(file, size_bytes=len(content), gzip_bytes=len(packed), sha256=checksum)
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _put_in_place(staging: Path, directory: Path, name: str) -> None:

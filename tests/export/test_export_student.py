@@ -51,7 +51,7 @@ def test_report_equals_numbers_computed_by_hand(student, tmp_path):
     assert report.keras_accuracy == pytest.approx(0.9)
     names = ["saved_model", "student.tflite", "student_float16.tflite", "student_dynamic.tflite", "student_int8.tflite"]
     assert [file.path for file in report.files] == [tmp_path / name for name in names]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "report.json"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "evaluation.json", "report.json"])
     for file in report.files[1:]:
         found = LiteRTModel(file.path)(x)
         assert file.examples == 150
@@ -128,11 +128,13 @@ def test_report_as_table_and_json(student, tmp_path):
     report = export_student(student, tmp_path, evaluation_data=(x, y))
     assert json.loads((tmp_path / "report.json").read_text()) == report.to_dict()
     assert str(tmp_path) not in (tmp_path / "report.json").read_text()
-    title, header, saved, tflite = str(report).splitlines()
+    title, header, saved, tflite, remark = str(report).splitlines()
     assert title == "sequential: 2,403 parameters, accuracy in Keras 1.0000".replace("sequential", student.name)
     assert header.split("  ")[0] == "file"
     assert saved.split()[0] == "saved_model"
-    assert tflite.split()[:5] == ["student.tflite", f"{report.files[1].size_bytes:,}", "any", "30", "1.0000"]
+    size, packed = report.files[1].size_bytes, report.files[1].gzip_bytes
+    assert tflite.split()[:6] == ["student.tflite", f"{size:,}", f"{packed:,}", "any", "30", "1.0000"]
+    assert "adb push student.tflite /data/local/tmp" in remark
     column = header.index("agreement") + len("agreement")
     assert (tflite[column - 6 : column], saved[column - 2 : column]) == ("1.0000", " -")
 
@@ -161,7 +163,8 @@ def test_export_replaces_an_older_export(student, tmp_path):
     reloaded = tf.saved_model.load(tmp_path / "saved_model")
     np.testing.assert_allclose(reloaded.serve(x), logits(student, x), rtol=1e-4)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "student.tflite")(x), logits(student, x), rtol=1e-4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "saved_model", "student.tflite"]
+    names = ["evaluation.json", "report.json", "saved_model", "student.tflite"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def convert_another(perturb):
