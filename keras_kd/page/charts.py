@@ -1,14 +1,14 @@
 """The pictures, as SVG: lines by epoch, points against a cost, reliability, and rows of classes."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_kd.page import axes, numbers
 from keras_kd.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
 from keras_kd.page.html import Markup, tag
-from keras_kd.page.marks import Point, labelled, mark, shape
+from keras_kd.page.marks import Point, cut, labelled, mark, shape
 
-MOST_LETTERS = 14
 WIDE = 20  # ratio of values from which on a logarithmic axis shows more
 
 
@@ -28,7 +28,7 @@ def curves(training: Sequence[float | None], validation: Sequence[float | None],
     measured = [value for value in (*training, *validation) if value is not None]
     bounds = {"least": 0.0, "most": 1.0} if are_shares else {}
     epochs = Axis(1, max(len(training), 2), LEFT + 6, RIGHT - 6, whole=True)
-    wide = not are_shares and min(measured) > 0 and max(measured) > WIDE * min(measured)
+    wide = not are_shares and min(measured) > 0 and WIDE < max(measured) / min(measured) < math.inf
     values = axes.logarithmic(measured, BOTTOM, TOP + 14) if wide else axes.linear(measured, BOTTOM, TOP + 14, **bounds)
     drawn, told = [], []
     for kind, series, form_of_mark in (("training", training, "square"), ("validation", validation, "circle")):
@@ -48,7 +48,7 @@ def curves(training: Sequence[float | None], validation: Sequence[float | None],
         *drawn,
         tag("text", "logarithmic", x=RIGHT, y=10, dy="0.35em", text_anchor="end") if wide else None,
         _key("training", "square", LEFT + 8),
-        _key("validation", "circle", LEFT + 86),
+        _key("validation", "circle", LEFT + 92),
     )
 
 
@@ -124,7 +124,7 @@ def classes(rows: Sequence[Mapping[str, Any]]) -> Markup:
     Returns:
         The picture.
     """
-    step, top, left = 22, 30, 8 + 6.4 * min(MOST_LETTERS + 1, max(len(row["class"]) for row in rows))
+    step, top, left = 22, 30, 8 + 6.8 * max(len(cut(row["class"])) for row in rows)
     bottom = top + step * len(rows)
     shown = [row[key] for row in rows for key in _KINDS if row[key] is not None]
     across = axes.linear([*shown, 1.0], left + 8, RIGHT - 10, least=0.0, most=1.0)
@@ -135,7 +135,7 @@ def classes(rows: Sequence[Mapping[str, Any]]) -> Markup:
         told.append(f"{row['class']}: {', '.join(f'{_KINDS[key][0]} {numbers.share(value)}' for key, value in here)}")
         places = [across.place(value) for _, value in here]
         drawn += [
-            tag("text", _cut(row["class"]), x=round(left, 2), y=y, dy="0.35em", text_anchor="end", class_="label"),
+            tag("text", cut(row["class"]), x=round(left, 2), y=y, dy="0.35em", text_anchor="end", class_="label"),
             tag("line", x1=left + 8, x2=RIGHT, y1=y, y2=y, class_="grid"),
         ]
         if places:
@@ -155,7 +155,7 @@ def classes(rows: Sequence[Mapping[str, Any]]) -> Markup:
         for tick in across.ticks()
     ]
     kinds = [value for key, value in _KINDS.items() if any(row[key] is not None for row in rows)]
-    keys = [_key(name, form, 14 + 84 * place) for place, (name, form) in enumerate(kinds)]
+    keys = [_key(name, form, 14 + 96 * place) for place, (name, form) in enumerate(kinds)]
     return _picture(f"By class: {'; '.join(told)}.", *keys, *drawn, *ticks, height=bottom + 22)
 
 
@@ -173,7 +173,3 @@ def _picture(told: str, *children: Markup | None, height: float = HEIGHT) -> Mar
 def _key(name: str, form: str, x: float) -> Markup:
     sign = tag("g", shape(form, 4), class_=f"mark {name}", transform=f"translate({x + 4:.0f} 10)")
     return tag("g", sign, tag("text", name, x=round(x + 16, 2), y=10, dy="0.35em"), class_="key")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"

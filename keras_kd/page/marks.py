@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keras_kd.page.axes import LEFT, RIGHT, TOP
+from keras_kd.page.axes import BOTTOM, LEFT, RIGHT, TOP
 from keras_kd.page.html import Markup, join, tag
 
 RADIUS = 5
-_LETTER, _LINE = 6.1, 13  # of a label, in units of the drawing, generously
+_LETTER, _LINE = 6.8, 14
+MOST_LETTERS = 14  # of a label  # of a label, in units of the drawing, generously
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def labelled(points: Sequence[Point]) -> Markup:
         y = (box[1] + box[3]) / 2
         if abs(y - point.y) > 2 * _LINE:
             labels.append(tag("line", x1=point.x, y1=point.y, x2=round(x, 2), y2=round(y, 2)))
-        labels.append(tag("text", point.label, x=round(x, 2), y=round(y, 2), dy="0.35em", text_anchor=anchor))
+        labels.append(tag("text", cut(point.label), x=round(x, 2), y=round(y, 2), dy="0.35em", text_anchor=anchor))
     return join(*map(mark, points), tag("g", *labels, class_="label"))
 
 
@@ -80,7 +81,7 @@ def _crowded_on_the_right(point: Point, points: Sequence[Point]) -> bool:
 
 
 def _place(point: Point, dx: int, dy: int) -> tuple[tuple[float, float, float, float], str]:
-    width = _LETTER * len(point.label)
+    width = _LETTER * len(cut(point.label))
     y = point.y + dy * (_LINE + 1)
     gap = 10 if dy == 0 else 4
     left = {1: point.x + gap, -1: point.x - gap - width, 0: point.x - width / 2}[dx]
@@ -88,7 +89,12 @@ def _place(point: Point, dx: int, dy: int) -> tuple[tuple[float, float, float, f
 
 
 def _inside(box: tuple[float, float, float, float]) -> bool:
-    return box[0] >= LEFT - 4 and box[2] <= RIGHT + 8 and box[1] >= TOP - 14
+    return box[0] >= LEFT - 4 and box[2] <= RIGHT + 8 and box[1] >= TOP - 14 and box[3] <= BOTTOM + 4
+
+
+def cut(text: str) -> str:
+    """A label that leaves room for others."""
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 1]}…"
 
 
 def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> float:

@@ -40,7 +40,7 @@ class Findings:
             return self.report["teacher"]
         if self.run.get("teacher_parameters") is None:
             return None
-        name = Path(self.run["teacher"]).name if self.run.get("teacher") else "teacher"
+        name = Path(self.run.get("teacher") or "teacher").name
         known = {key: self.run.get(f"teacher_{key}") for key in ("parameters", "accuracy")}
         return {"name": name, **known, "file": None}
 

@@ -2,12 +2,12 @@
 
 import base64
 import binascii
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+GREATEST = 1e100
 _IMAGE = re.compile(r"data:image/(png|jpeg);base64,([A-Za-z0-9+/]+={0,2})")
 _MAGIC = {"png": b"\x89PNG\r\n\x1a\n", "jpeg": b"\xff\xd8\xff"}
 
@@ -28,13 +28,8 @@ class Maybe:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number that a float can hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
+    """Whether a value is a finite number, small enough to reckon with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < GREATEST
 
 
 def _is_whole(value: Any, least: int) -> bool:
@@ -61,7 +56,7 @@ SHARE = Kind("a number from 0 to 1", lambda value: is_number(value) and 0 <= val
 COUNT = Kind("a whole number of at least 0", lambda value: _is_whole(value, 0))
 POSITIVE_COUNT = Kind("a whole number of at least 1", lambda value: _is_whole(value, 1))
 NOT_NEGATIVE = Kind("a number of at least 0", lambda value: is_number(value) and value >= 0)
-POSITIVE = Kind("a number above 0", lambda value: is_number(value) and value > 0)
+POSITIVE = Kind("a number above 0", lambda value: is_number(value) and value > 1 / GREATEST)
 FILE_NAME = Kind("the name of a file in the same folder", _is_file_name)
 IMAGE = Kind("a data URI of a base64 PNG or JPEG", _is_image)
 

@@ -13,7 +13,7 @@ from keras_kd.page.sections import LeftOut, Section, described, folded, pictures
 _FIRST = ("accuracy", "loss", "agreement")
 _SHARES = ("accuracy", "agreement")
 _PATHS = ("teacher", "student", "cache", "dataset")
-_TOLD_ABOVE = {"teacher_parameters", "teacher_accuracy", "accuracy", "versions"}
+_TOLD_ABOVE = {"parameters", "accuracy", "teacher_parameters", "teacher_accuracy", "versions"}
 
 
 def training(findings: Findings) -> Section | LeftOut:
