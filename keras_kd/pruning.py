@@ -177,6 +177,7 @@ class _Kernel:
         self.variable = variable
         self.size = int(np.prod(variable.shape))
         self._masked, self._kept = np.zeros(self.size, bool), None
+        self._zero = keras.ops.zeros((), variable.dtype)
 
     @property
     def zeros(self) -> int:
@@ -191,12 +192,11 @@ class _Kernel:
         count = round(share * self.size)
         if count > self.zeros:
             magnitudes = np.where(self._masked, -1.0, np.abs(_values(self.variable).ravel().astype("float64")))
-            masked = self._masked.copy()
-            masked[np.argpartition(magnitudes, count - 1)[:count]] = True
-            self._mask(masked)
+            self._masked[np.argpartition(magnitudes, count - 1)[:count]] = True
+            self._mask(self._masked)
         if self._kept is not None:
-            zeros = keras.ops.zeros_like(self.variable)
-            self.variable.assign(keras.ops.where(self._kept, self.variable, zeros))
+            # Not a product with the mask, which turns negative weights into -0.0: other bytes, that compress less well.
+            self.variable.assign(keras.ops.where(self._kept, self.variable, self._zero))
 
     def _mask(self, masked: np.ndarray) -> None:
         self._masked = masked
