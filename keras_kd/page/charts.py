@@ -7,7 +7,8 @@ from typing import Any
 from keras_kd.page import axes, numbers
 from keras_kd.page.axes import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis
 from keras_kd.page.html import Markup, tag
-from keras_kd.page.marks import Point, cut, labelled, mark, shape
+from keras_kd.page.labels import LETTER, cut, labels
+from keras_kd.page.marks import Point, mark, shape
 
 WIDE = 20  # ratio of values from which on a logarithmic axis shows more
 
@@ -64,7 +65,7 @@ def against_cost(files: Sequence[Mapping[str, Any]], cost: str, title: str) -> M
         The picture.
     """
     form = numbers.size if cost == "size_bytes" else numbers.milliseconds
-    across = axes.logarithmic([file[cost] for file in files], LEFT + 4, RIGHT)
+    across = axes.logarithmic([file[cost] for file in files], LEFT + 16, RIGHT)
     up = axes.linear([file["accuracy"] for file in files], BOTTOM - 6, TOP + 6, padding=0.15, least=0.0, most=1.0)
     told = [f"{file['label']} {numbers.share(file['accuracy'])} at {form(file[cost])}" for file in files]
     points = [
@@ -74,8 +75,9 @@ def against_cost(files: Sequence[Mapping[str, Any]], cost: str, title: str) -> M
     return _picture(
         f"Accuracy against {title}, on a logarithmic scale: {'; '.join(told)}.",
         axes.upright(up, axes.percent),
-        axes.across(across, form, title),
-        labelled(points),
+        axes.across(across, form, f"{title}, logarithmic"),
+        *map(mark, points),
+        labels(points),
     )
 
 
@@ -124,7 +126,7 @@ def classes(rows: Sequence[Mapping[str, Any]]) -> Markup:
     Returns:
         The picture.
     """
-    step, top, left = 22, 30, 8 + 6.8 * max(len(cut(row["class"])) for row in rows)
+    step, top, left = 22, 30, 8 + LETTER * max(len(cut(row["class"])) for row in rows)
     bottom = top + step * len(rows)
     shown = [row[key] for row in rows for key in _KINDS if row[key] is not None]
     across = axes.linear([*shown, 1.0], left + 8, RIGHT - 10, least=0.0, most=1.0)

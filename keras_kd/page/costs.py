@@ -25,7 +25,7 @@ def accuracy_and_cost(findings: Findings) -> Section | LeftOut:
     shown = [("Accuracy against size", charts.against_cost(points, "size_bytes", "bytes of the file"), None)]
     timed = [point for point in points if point["latency_ms_median"] is not None]
     if timed:
-        drawn = charts.against_cost(timed, "latency_ms_median", "median latency on the host, one thread")
+        drawn = charts.against_cost(timed, "latency_ms_median", "median on the host, one thread")
         text = "Measured on the computer that exported, not on a phone. Its figures order the files; a phone's differ."
         shown.append(("Accuracy against latency", drawn, text))
     return Section("cost", "Accuracy and cost", pictures(*shown))
@@ -82,7 +82,8 @@ def _row(findings: Findings, file: Mapping[str, Any], page: Path) -> list[Any]:
 
 def _named(name: Any, file: Mapping[str, Any]) -> Markup:
     batch = f", batch of {file['batch_size']}" if file["batch_size"] else ""
-    return join(name, tag("small", f"{file['quantize'] or file['format']}{batch}"))
+    flex = ", with TensorFlow's operators" if file["flex"] else ""
+    return join(name, tag("small", f"{file['quantize'] or file['format']}{batch}{flex}"))
 
 
 def _figures(file: Mapping[str, Any]) -> list[Any]:
@@ -120,7 +121,7 @@ def _on_a_device(findings: Findings) -> Markup | None:
         tag("h3", "On a device"),
         tag(
             "p",
-            "The same file with TensorFlow Lite's own benchmark tool, ",
+            "The same file with LiteRT's own benchmark tool, ",
             tag("code", "benchmark_model"),
             " for Android, on a phone that ",
             tag("code", "adb devices"),

@@ -50,6 +50,7 @@ def _is_image(value: Any) -> bool:
         return False
 
 
+TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("text", lambda value: isinstance(value, str))
 OBJECT = Kind("an object", lambda value: isinstance(value, Mapping))
 SHARE = Kind("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
@@ -66,8 +67,9 @@ FILE = {
     "size_bytes": POSITIVE_COUNT,
     "quantize": Maybe(TEXT),
     "sha256": Maybe(TEXT),
-    **dict.fromkeys(("gzip_bytes", "batch_size", "peak_memory_bytes"), Maybe(POSITIVE_COUNT)),
-    "examples": Maybe(COUNT),
+    **dict.fromkeys(("gzip_bytes", "batch_size"), Maybe(POSITIVE_COUNT)),
+    **dict.fromkeys(("examples", "peak_memory_bytes"), Maybe(COUNT)),
+    "flex": Maybe(TRUTH),
     **dict.fromkeys(("agreement", "accuracy", "teacher_agreement"), Maybe(SHARE)),
     "max_abs_difference": Maybe(NOT_NEGATIVE),
     **dict.fromkeys((f"latency_ms_{kind}" for kind in ("median", "p95")), Maybe(POSITIVE)),
@@ -79,7 +81,7 @@ REPORT = {
     "parameters": COUNT,
     "keras_accuracy": Maybe(SHARE),
     "keras_teacher_agreement": Maybe(SHARE),
-    "teacher": Maybe({"name": TEXT, "parameters": COUNT, "accuracy": Maybe(SHARE), "file": Maybe(FILE)}),
+    "teacher": Maybe({"name": TEXT, "parameters": Maybe(COUNT), "accuracy": Maybe(SHARE), "file": Maybe(FILE)}),
     "metadata": Maybe(OBJECT),
     "threads": Maybe(POSITIVE_COUNT),
     "files": [FILE],

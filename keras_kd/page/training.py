@@ -67,7 +67,7 @@ def _settings(findings: Findings) -> Iterator[tuple[str, Any]]:
     metadata = findings.report["metadata"] or {}
     merged = {**findings.run, **{key: value for key, value in metadata.items() if key not in findings.run}}
     for key, value in merged.items():
-        if key not in _TOLD_ABOVE and value is not None:
+        if key not in _TOLD_ABOVE and value not in (None, "", [], {}):
             yield (
                 _worded(key).capitalize(),
                 Path(value).name if key in _PATHS and isinstance(value, str) else _written(value),
