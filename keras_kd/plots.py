@@ -1,6 +1,7 @@
 """What people would rather look at than read. Matplotlib is loaded when something is drawn."""
 
 import csv
+import itertools
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,19 @@ def accuracy_against_size(points: Sequence[Mapping[str, Any]], axes: "Axes | Non
     if axes is None:
         axes = figure(5, 3.5).subplots()
     for point in points:
-        _point(axes, point["name"], point["bytes"] / 1000, np.asarray(point["accuracies"]))
+        accuracies = np.asarray(point["accuracies"])
+        color = COLORS.get(point["name"], _OTHER)
+        low, high = accuracies.mean() - accuracies.min(), accuracies.max() - accuracies.mean()
+        kilobytes = point["bytes"] / 1000
+        axes.errorbar(kilobytes, accuracies.mean(), [[low], [high]], fmt="o", color=color, capsize=4, markersize=8)
+        axes.annotate(
+            f"{point['name']}\n{accuracies.mean():.1%}",
+            (kilobytes, accuracies.mean()),
+            xytext=(10, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+        )
     _cost_axis(axes, "TFLite file, kB", "test accuracy")
     return axes.figure
 
@@ -98,27 +111,16 @@ def quality_against_costs(points: Sequence[Mapping[str, Any]], quality: str = "a
     """
     drawn = figure(10, 3.8)
     sizes, latencies = drawn.subplots(1, 2, sharey=True)
-    for point in points:
-        shares = np.array([point[quality]])
-        _point(sizes, point["name"], point["bytes"] / 1000, shares)
-        _point(latencies, point["name"], point["milliseconds"], shares)
+    for point, marker in zip(points, itertools.cycle("osD^vP*X")):
+        # Forms of one student lie close together, so a legend says which is which.
+        style = {"marker": marker, "linestyle": "", "markersize": 9, "alpha": 0.75, "label": point["name"]}
+        style |= {"color": COLORS["teacher"]} if point["name"] == "teacher" else {}
+        sizes.plot(point["bytes"] / 1000, point[quality], **style)
+        latencies.plot(point["milliseconds"], point[quality], **style)
     _cost_axis(sizes, "TFLite file, kB", quality)
     _cost_axis(latencies, "latency on this host, 1 thread, ms", "")
+    drawn.legend(*sizes.get_legend_handles_labels(), loc="outside right center", frameon=False)
     return drawn
-
-
-def _point(axes: "Axes", name: str, cost: float, shares: np.ndarray) -> None:
-    color = COLORS.get(name, _OTHER)
-    low, high = shares.mean() - shares.min(), shares.max() - shares.mean()
-    axes.errorbar(cost, shares.mean(), [[low], [high]], fmt="o", color=color, capsize=4, markersize=8)
-    axes.annotate(
-        f"{name}\n{shares.mean():.1%}",
-        (cost, shares.mean()),
-        xytext=(10, 0),
-        textcoords="offset points",
-        va="center",
-        color=color,
-    )
 
 
 def _cost_axis(axes: "Axes", cost: str, quality: str) -> None:

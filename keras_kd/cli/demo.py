@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_kd import data, plots
 from keras_kd.distiller import Distiller
-from keras_kd.export import export_student
+from keras_kd.export import ExportedFile, export_student
 
 LABELS_PER_CLASS = 5
 UNLABELLED = -1
@@ -49,18 +49,21 @@ def run(options: argparse.Namespace) -> int:
         students.append(distilled[0])
 
     students[0].save(out / "student.keras")
-    test = data.pipeline(source.test)
-    report = export_student(students[0], out, evaluation_data=test)
-    teacher_report = export_student(teacher, out / "teacher", formats="tflite", evaluation_data=test)
+    report = export_student(
+        students[0], out, evaluation_data=data.pipeline(source.test), teacher=teacher, labels=source.class_names
+    )
     result = {
-        "teacher": {**_size(teacher_report), **_measure(teacher, teacher, source)},
-        "student": _size(report),
+        "teacher": {**_size(teacher.count_params(), report.teacher.file), **_measure(teacher, teacher, source)},
+        "student": _size(report.parameters, next(file for file in report.files if file.format == "tflite")),
         "runs": runs,
     }
     (out / "demo.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
     _picture(result, teacher, students[0], source).savefig(out / "demo.png", dpi=150)
     print(f"\n{table(result)}\n\n{verdict(result)}\n\n{report}\n")
-    print(f"Written to {out}: student.keras, saved_model/, student.tflite, report.json, demo.json, demo.png")
+    print(
+        f"Written to {out}: student.keras, saved_model/, student.tflite, labels.txt, report.json, evaluation.json, "
+        "demo.json, demo.png"
+    )
     return 0
 
 
@@ -148,9 +151,8 @@ def _measure(model: keras.Model, teacher: keras.Model, source: data.Source) -> d
     return {"accuracy": float((named == y).mean()), "agreement": float((named == taught).mean())}
 
 
-def _size(report) -> dict[str, float]:
-    file = next(file for file in report.files if file.format == "tflite")
-    return {"parameters": report.parameters, "bytes": file.size_bytes, "latency_ms": file.latency_ms_median}
+def _size(parameters: int, file: ExportedFile) -> dict[str, float]:
+    return {"parameters": parameters, "bytes": file.size_bytes, "latency_ms": file.latency_ms_median}
 
 
 def table(result: dict) -> str:

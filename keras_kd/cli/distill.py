@@ -114,7 +114,7 @@ def distil(
         return 130
     except tf.errors.InvalidArgumentError as error:
         raise _complaint(error) from error
-    return _finish(out, student, lessons, settings)
+    return _finish(out, distiller, lessons, settings)
 
 
 def _settings(options: argparse.Namespace, lessons: Lessons, asked: Sequence[str]) -> dict[str, Any]:
@@ -147,16 +147,18 @@ def _complaint(error: tf.errors.InvalidArgumentError) -> Exception:
     return ValueError(told[0]) if told else error
 
 
-def _finish(out: Path, student: keras.Model, lessons: Lessons, settings: dict) -> int:
-    student.save(out / "student.keras")
-    report = export_student(student, out, evaluation_data=lessons.test)
-    line, figures = lessons.report()
+def _finish(out: Path, distiller: Distiller, lessons: Lessons, settings: dict) -> int:
+    distiller.student.save(out / "student.keras")
+    report = export_student(distiller, out, evaluation_data=lessons.test, labels=lessons.class_names)
+    line, figures = lessons.report(report)
     history = plots.read_history(out / "history.csv")
     plots.learning_curves({"student": history}).savefig(out / "curves.png", dpi=120)
     print(report)
-    print(line)
+    if line:
+        print(line)
     write_record(out, {**settings, **figures})
     print(
-        f"Written to {out}: student.keras, saved_model/, student.tflite, report.json, {RECORD}, history.csv, curves.png"
+        f"Written to {out}: student.keras, saved_model/, student.tflite, labels.txt, report.json, evaluation.json, "
+        f"{RECORD}, history.csv, curves.png"
     )
     return 0

@@ -16,6 +16,7 @@ from keras_kd.cli.cache import teacher_form
 from keras_kd.cli.models import load_model, teacher_of
 from keras_kd.cli.runs import RECORD, read_record
 from keras_kd.cli.sources import accuracy, checked_shape, scale_for, steady_name
+from keras_kd.export import ExportReport
 from keras_kd.probabilities import refuse_student_scores, scores_by_graph
 from keras_kd.replay import keys_of
 from keras_kd.teachers import Teacher
@@ -30,7 +31,8 @@ class Lessons:
     Attributes:
         train: Batches, shuffled anew in each pass.
         validation: Batches.
-        test: Batches of the student's inputs alone.
+        test: Batches, those of the teacher's inputs too where it speaks.
+        class_names: Name of each class, in the order of the labels.
         steps: Batches of a pass over `train`.
         settings: What is on record of the run.
         temperature: Of the soft targets.
@@ -38,16 +40,17 @@ class Lessons:
         student_inputs: Keys of the student's part of a batch; `None` for all.
         metrics: What can be measured while training.
         soft_labels: Whether labels are scores of the classes.
-        report: Gives a line about the teacher, and figures for the record.
+        report: Gives of the student's report a line about the teacher that it has not, and figures for the record.
     """
 
     train: tf.data.Dataset
     validation: tf.data.Dataset
     test: tf.data.Dataset
+    class_names: tuple[str, ...]
     steps: int
     settings: Mapping[str, Any]
     temperature: float
-    report: Callable[[], tuple[str, Mapping[str, Any]]]
+    report: Callable[[ExportReport], tuple[str, Mapping[str, Any]]]
     teacher: Teacher | None = None
     student_inputs: list[str] | None = None
     metrics: tuple[str, ...] = ("accuracy", "agreement")
@@ -81,13 +84,14 @@ def _live(options: argparse.Namespace, student: keras.Model) -> Lessons:
     return Lessons(
         train=data.pipeline(source.train, training=True, transform=for_both, batch_size=size, seed=options.seed),
         validation=data.pipeline(source.validation, transform=for_both, batch_size=size),
-        test=data.pipeline(source.test, transform=for_student, batch_size=size),
+        test=data.pipeline(source.test, transform=for_both, batch_size=size),
+        class_names=source.class_names,
         steps=-(-len(source.train) // size),
         settings={"teacher": options.teacher, "dataset": options.dataset},
         temperature=TEMPERATURE if options.temperature is None else options.temperature,
         teacher=teacher_of(model, inputs=["teacher"]),
         student_inputs=["student"],
-        report=lambda: told_of(model, data.pipeline(source.test, transform=for_teacher)),
+        report=lambda report: ("", _of_teacher(report)),
     )
 
 
@@ -115,6 +119,7 @@ def _cached(options: argparse.Namespace, student: keras.Model) -> Lessons:
         train=_batches(cached, refit(source, seen, shape), size, options.seed),
         validation=data.pipeline(validation, transform=for_student, batch_size=size),
         test=data.pipeline(source.test, transform=for_student, batch_size=size),
+        class_names=source.class_names,
         steps=-(-len(source.train) // size),
         settings={
             "cache": options.cache,
@@ -124,8 +129,12 @@ def _cached(options: argparse.Namespace, student: keras.Model) -> Lessons:
         temperature=_temperature(options, keys),
         metrics=("accuracy",) if any(key.kind == "sampled" for key in keys) else ("accuracy", "agreement"),
         soft_labels=soft_labels,
-        report=lambda: (f"Taught by the cache {folder} of the teacher {made['teacher']}.", {}),
+        report=lambda _: (f"Taught by the cache {folder} of the teacher {made['teacher']}.", {}),
     )
+
+
+def _of_teacher(report: ExportReport) -> dict[str, Any]:
+    return {"teacher_parameters": report.teacher.parameters, "teacher_accuracy": report.teacher.accuracy}
 
 
 def told_of(teacher: keras.Model, test: tf.data.Dataset) -> tuple[str, dict[str, Any]]:

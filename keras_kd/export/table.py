@@ -64,12 +64,13 @@ def _remarks(report: "ExportReport") -> list[str]:
     timed = next((file for file in report.files if file.latency_ms_median is not None), None)
     if timed is not None:
         name = timed.path.name
-        lines.append(
-            f"Latencies (median/p95) are this host's ({report.threads} core{'s' * (report.threads > 1)}), not a "
-            f"phone's; `litert-benchmark --model {name} --num_threads 1` repeats them. On a device, with LiteRT's "
-            f"benchmark_model: `adb push {name} /data/local/tmp` and `adb shell /data/local/tmp/benchmark_model "
-            f"--graph=/data/local/tmp/{name} --num_threads=1`"
-        )
+        cores = f"{report.threads} core{'s' * (report.threads > 1)}"
+        lines += [
+            f"Latencies (median/p95) are this host's ({cores}), not a phone's. On a device, with LiteRT's benchmark "
+            f"tool: `adb push {name} /data/local/tmp` and",
+            f"`adb shell /data/local/tmp/benchmark_model --graph=/data/local/tmp/{name} --num_threads=1`; on this host "
+            f"`litert-benchmark --model {name} --num_threads 1` does the same.",
+        ]
     return lines
 
 

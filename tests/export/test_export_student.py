@@ -128,7 +128,7 @@ def test_report_as_table_and_json(student, tmp_path):
     report = export_student(student, tmp_path, evaluation_data=(x, y))
     assert json.loads((tmp_path / "report.json").read_text()) == report.to_dict()
     assert str(tmp_path) not in (tmp_path / "report.json").read_text()
-    title, header, saved, tflite, remark = str(report).splitlines()
+    title, header, saved, tflite, remark, _ = str(report).splitlines()
     assert title == "sequential: 2,403 parameters, accuracy in Keras 1.0000".replace("sequential", student.name)
     assert header.split("  ")[0] == "file"
     assert saved.split()[0] == "saved_model"
