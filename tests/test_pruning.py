@@ -171,6 +171,15 @@ def test_only_the_layers_that_are_named_are_pruned():
     assert received == {"conv": 8 / 16, "separable": 6 / 12, "twice": 0.0, "head": round(0.5 * 9) / 9}
 
 
+def test_a_layer_in_two_models_goes_by_either_name_and_counts_once():
+    shared, x = layers.Dense(6, name="shared"), keras.Input((6,))
+    one, other = (keras.Model(x, shared(x), name=name) for name in ("one", "other"))
+    student = keras.Model(x, layers.Dense(3, name="head")(other(one(x))))
+    fit(compiled(student), MagnitudePruning(0.5, layers=["other/shared"]), batch_size=24)
+    assert sparsity_by_layer(student) == {"one/shared": 0.5, "other/shared": 0.5, "head": 0.0}
+    assert sparsity(student) == 18 / (36 + 18)
+
+
 def test_what_is_frozen_or_the_teachers_stays_whole():
     shared = mlp(4).get_layer("hidden")
     teacher = keras.Sequential([keras.Input((6,)), shared, layers.Dense(3)])
