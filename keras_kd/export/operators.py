@@ -33,7 +33,7 @@ def of_quantizer(message: str, content: bytes) -> list[str]:
         for operator, reads, place in _placed(content)
         if operator in operators or reads & tensors
     ]
-    return found[:_SHOWN] or sorted(operators)
+    return found[:_SHOWN] or sorted(operators & set(_BUILTINS.values()))
 
 
 def needs_flex(content: bytes) -> bool:

@@ -6,58 +6,13 @@ import pytest
 from keras import layers
 
 from keras_kd.export import LiteRTModel, export_student
+from tests.export.architectures import cnn, depthwise_cnn, mlp, residual, text_student
 
 RNG = np.random.default_rng(0)
 
 
 def images(count=5):
     return RNG.normal(size=(count, 8, 8, 2)).astype("float32")
-
-
-def moved(student):
-    """Move BatchNorm statistics off 0 and 1, where dropping them would go unseen."""
-    for layer in student.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([RNG.uniform(0.5, 1.5, size=weight.shape) for weight in layer.get_weights()])
-    return student
-
-
-def mlp():
-    return keras.Sequential([keras.Input((6,)), layers.Dense(5, activation="relu"), layers.Dense(3)])
-
-
-def cnn():
-    return moved(
-        keras.Sequential(
-            [
-                keras.Input((8, 8, 2)),
-                layers.Conv2D(4, 3, padding="same"),
-                layers.BatchNormalization(),
-                layers.ReLU(),
-                layers.MaxPooling2D(),
-                layers.Flatten(),
-                layers.Dense(3, activation="softmax"),
-            ]
-        )
-    )
-
-
-def depthwise_cnn():
-    inputs = keras.Input((8, 8, 2))
-    x = layers.DepthwiseConv2D(3, strides=2, padding="same", use_bias=False)(inputs)
-    x = layers.ReLU(6.0)(layers.BatchNormalization()(x))
-    x = layers.BatchNormalization()(layers.Conv2D(6, 1)(x))
-    return moved(keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling2D()(x))))
-
-
-def residual():
-    inputs = keras.Input((8, 8, 2))
-    x = layers.Conv2D(4, 3, padding="same")(inputs)
-    y = layers.Conv2D(4, 3, padding="same", activation="gelu")(layers.LayerNormalization()(x))
-    x = layers.Add()([x, y])
-    block = keras.Model(inputs, x, name="block")
-    outer = keras.Input((8, 8, 2))
-    return keras.Model(outer, layers.Dense(3)(layers.Flatten()(block(outer))))
 
 
 class Subclassed(keras.Model):
@@ -224,17 +179,6 @@ def test_mixed_precision_student_is_exported_in_float32_and_left_as_it_was(tmp_p
     assert {layer.dtype_policy.name for layer in student.layers} == {"mixed_float16"}
     np.testing.assert_array_equal(np.asarray(student(x)), before)
     assert before.dtype == "float16"
-
-
-def text_student(batch_size=None, unroll=False):
-    return keras.Sequential(
-        [
-            keras.Input((6,), batch_size=batch_size, dtype="int32", name="ids"),
-            layers.Embedding(20, 4),
-            layers.GRU(5, unroll=unroll, name="reader"),
-            layers.Dense(3),
-        ]
-    )
 
 
 def test_recurrent_student_is_refused_with_the_remedy(tmp_path):
