@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -44,17 +44,19 @@ def _points(findings: Findings) -> Iterator[dict[str, Any]]:
 
 def files(findings: Findings, page: Path) -> Section:
     """The files with what was measured of them, and links to them from the page's own folder."""
-    listed, teacher = list(findings.report["files"]), findings.teacher
-    rows = [_row(findings, file, page) for file in listed]
-    if teacher and teacher["file"]:
-        rows.append([_named("teacher, not kept", teacher["file"]), *_figures(teacher["file"])])
-    threads = numbers.amount(findings.report["threads"] or 0, "thread") if findings.report["threads"] else "N threads"
-    header = [
-        *("File", "Bytes", "Gzip", "Agrees with Keras", "Agrees with teacher", "Accuracy"),
-        *("Median, 1 thread", "p95, 1 thread", f"Median, {threads}", "Peak memory"),
+    listed = list(findings.report["files"])
+    theirs = (findings.teacher or {}).get("file")
+    shown = [*listed, theirs] if theirs else listed
+    columns = [column for column in _columns(findings) if any(file[column[0]] is not None for file in shown)]
+    names = [_name(findings, file, page) for file in listed]
+    names += [_described("teacher, not kept", theirs)] if theirs else []
+    rows = [
+        [name, *(numbers.figure(file[key], form) for key, _, form in columns)]
+        for name, file in zip(names, shown, strict=True)
     ]
+    header = ["File", *(heading for _, heading, _ in columns)]
     hashed = [(file["file"], tag("code", file["sha256"])) for file in listed if file["sha256"]]
-    also = [tag("li", _link(findings.folder / name, page, name)) for name in findings.also_made()]
+    also = [tag("li", _link(findings.folder, name, page)) for name in findings.also_made()]
     return Section(
         "files",
         "Files",
@@ -67,42 +69,42 @@ def files(findings: Findings, page: Path) -> Section:
     )
 
 
-def _row(findings: Findings, file: Mapping[str, Any], page: Path) -> list[Any]:
+def _columns(findings: Findings) -> list[tuple[str, str, Callable[[Any], str]]]:
+    """What is shown of a file: its key, heading and form."""
+    threads = numbers.amount(findings.report["threads"], "thread") if findings.report["threads"] else "more threads"
+    return [
+        ("size_bytes", "Bytes", numbers.whole),
+        ("gzip_bytes", "Gzip", numbers.whole),
+        ("agreement", "Agrees with Keras", numbers.share),
+        ("teacher_agreement", "Agrees with teacher", numbers.share),
+        ("accuracy", "Accuracy", numbers.share),
+        ("latency_ms_median", "Median, 1 thread", numbers.milliseconds),
+        ("latency_ms_p95", "p95, 1 thread", numbers.milliseconds),
+        ("latency_ms_median_threads", f"Median, {threads}", numbers.milliseconds),
+        ("peak_memory_bytes", "Peak memory", numbers.size),
+    ]
+
+
+def _name(findings: Findings, file: Mapping[str, Any], page: Path) -> Markup:
     path = findings.folder / file["file"]
     if path.is_dir():
-        name = join(file["file"], tag("small", "a folder"))
-    elif not path.exists():
-        name = join(file["file"], tag("small", "no longer in the folder"))
-    elif findings.is_whole(file):
-        name = _named(_link(path, page, file["file"]), file)
-    else:
-        name = join(_link(path, page, file["file"]), tag("small", "changed since it was measured"))
-    return [name, *_figures(file)]
+        return join(file["file"], tag("small", "a folder"))
+    if not path.exists():
+        return join(file["file"], tag("small", "no longer in the folder"))
+    link = _link(findings.folder, file["file"], page)
+    return (
+        _described(link, file) if findings.is_whole(file) else join(link, tag("small", "changed since it was measured"))
+    )
 
 
-def _named(name: Any, file: Mapping[str, Any]) -> Markup:
+def _described(name: Any, file: Mapping[str, Any]) -> Markup:
     batch = f", batch of {file['batch_size']}" if file["batch_size"] else ""
     flex = ", with TensorFlow's operators" if file["flex"] else ""
     return join(name, tag("small", f"{file['quantize'] or file['format']}{batch}{flex}"))
 
 
-def _figures(file: Mapping[str, Any]) -> list[Any]:
-    forms = {
-        "size_bytes": numbers.whole,
-        "gzip_bytes": numbers.whole,
-        "agreement": numbers.share,
-        "teacher_agreement": numbers.share,
-        "accuracy": numbers.share,
-        "latency_ms_median": numbers.milliseconds,
-        "latency_ms_p95": numbers.milliseconds,
-        "latency_ms_median_threads": numbers.milliseconds,
-        "peak_memory_bytes": numbers.size,
-    }
-    return [numbers.figure(file[key], form) for key, form in forms.items()]
-
-
-def _link(path: Path, page: Path, name: str) -> Markup:
-    relative = Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
+def _link(folder: Path, name: str, page: Path) -> Markup:
+    relative = Path(os.path.relpath(folder.resolve() / name, page.parent.resolve())).as_posix()
     return tag("a", name, href=quote(f"./{relative}"), download=name)
 
 

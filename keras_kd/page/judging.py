@@ -30,13 +30,18 @@ def reliability(findings: Findings) -> Section | LeftOut:
             [f"{index / len(bins):.0%} to {(index + 1) / len(bins):.0%}", *_bin(each)]
             for index, each in enumerate(bins)
         ]
-        tables.append(table(f"bins-{who}", who.capitalize(), ("Sure", "Mean", "Right", "Examples"), rows))
+        header = ("Sure", "Mean", "Right", "Examples")
+        tables.append(tag("div", table(f"bins-{who}", who.capitalize(), header, rows)))
     lead = (
         "An answer given with 90% should be right nine times in ten: on the dashed line. Below it, answers are surer "
         "than they are right; the larger a mark, the more examples. At temperature 1 (Guo et al. 2017, "
         "arXiv 1706.04599)."
     )
-    body = join(tag("p", lead, class_="lead"), pictures(*shown), folded("The bins in figures", *tables))
+    body = join(
+        tag("p", lead, class_="lead"),
+        pictures(*shown),
+        folded("The bins in figures", tag("div", *tables, class_="pictures")),
+    )
     return Section("reliability", "Reliability", body)
 
 

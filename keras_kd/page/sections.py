@@ -78,6 +78,12 @@ def pictures(*figures: tuple[str, Markup, Any]) -> Markup:
     return tag("div", *drawn, class_="pictures")
 
 
+def with_code(text: str) -> Markup:
+    """Text whose words in backticks are code."""
+    words = text.split("`")
+    return join(*(tag("code", word) if place % 2 else word for place, word in enumerate(words)))
+
+
 def folded(title: str, *children: Any) -> Markup:
     """What is shown on demand."""
     return tag("details", tag("summary", title), *children)

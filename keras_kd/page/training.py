@@ -8,7 +8,7 @@ from typing import Any
 from keras_kd.page import charts, numbers
 from keras_kd.page.html import join, tag
 from keras_kd.page.reading import Findings
-from keras_kd.page.sections import LeftOut, Section, described, folded, pictures, table
+from keras_kd.page.sections import LeftOut, Section, described, folded, pictures, table, with_code
 
 _FIRST = ("accuracy", "loss", "agreement")
 _SHARES = ("accuracy", "agreement")
@@ -26,7 +26,7 @@ def training(findings: Findings) -> Section | LeftOut:
         return LeftOut("Training", "Distil with `keras-kd distill`, which writes run.json and history.csv.")
     remedy = "Learning curves: keep a history.csv with `keras.callbacks.CSVLogger`, as `keras-kd distill` does."
     body = join(
-        pictures(*shown) if shown else tag("p", remedy, class_="lead"),
+        pictures(*shown) if shown else tag("p", with_code(remedy), class_="lead"),
         folded("Every epoch in figures", _epochs(history)) if history else None,
         join(tag("h3", "Settings"), described(settings, class_="settings")) if settings else None,
     )

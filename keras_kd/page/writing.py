@@ -9,7 +9,7 @@ from uuid import uuid4
 from keras_kd.page import costs, headline, judging, training
 from keras_kd.page.html import Markup, join, tag
 from keras_kd.page.reading import Findings, read_folder
-from keras_kd.page.sections import LeftOut, Section
+from keras_kd.page.sections import LeftOut, Section, with_code
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -103,5 +103,5 @@ def _head(title: str, description: str) -> Markup:
 
 
 def _missing(left_out: list[LeftOut]) -> Markup:
-    items = [join(tag("dt", part.title), tag("dd", part.remedy)) for part in left_out]
+    items = [join(tag("dt", part.title), tag("dd", with_code(part.remedy))) for part in left_out]
     return tag("dl", *items, class_="missing")

@@ -164,7 +164,9 @@ def test_what_is_not_there_is_named_with_what_would_make_it(tmp_path):
     missing = by_id(tree, "missing")
     titles = [title.text for title in missing.iter("dt")]
     assert titles == ["Accuracy and cost", "Class by class", "Where they differ most", "Reliability", "Training"]
-    remedies = [remedy.text for remedy in missing.iter("dd")]
-    assert remedies[0] == "Give `evaluation_data` with labels to `export_student`."
-    assert remedies[4] == "Distil with `keras-kd distill`, which writes run.json and history.csv."
+    remedies = [folders.text_of(remedy) for remedy in missing.iter("dd")]
+    assert remedies[0] == "Give evaluation_data with labels to export_student."
+    assert remedies[4] == "Distil with keras-kd distill, which writes run.json and history.csv."
+    assert [word.text for word in missing.iter("code")][:2] == ["evaluation_data", "export_student"]
+    assert [heading.text for heading in by_id(tree, "files").find(".//thead/tr")] == ["File", "Bytes"]
     assert [section.get("id") for section in tree.iter("section")] == ["files", "missing"]
