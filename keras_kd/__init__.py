@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_kd import adversarial, data, data_free, losses, modalities, objectives, pruning, robust, schedules
+from keras_kd import adversarial, data, data_free, losses, modalities, objectives, pruning, quantization, robust, schedules
 from keras_kd.adversarial import AdversarialDistiller  # registered, so that saved models load
 from keras_kd.data_free import DataFreeDistiller
 from keras_kd.distiller import Distiller
@@ -41,6 +41,7 @@ __all__ = [
     "open_cache",
     "plan_assistants",
     "pruning",
+    "quantization",
     "robust",
     "scale_model",
     "schedules",

@@ -40,6 +40,7 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "data": {"data"},
     "export": {"export", "inputs", "litert", "plots", "probabilities", "quantization", "signals", "teachers"},
     "modalities": {"modalities", "scalars"},
+    "quantization": {"quantization", "scalars"},
     "page": {"page"},
 }
 MAY_IMPORT_OF_OTHERS = {"losses": {"keras"}}
@@ -48,7 +49,7 @@ MAY_IMPORT_EXTRAS = {"apache_beam": {"cache.beam"}}
 MAY_IMPORT_DISTILLER = {"", "adversarial", "assistants", "cli", "data_free", "demo", "robust"}
 MAY_IMPORT_TENSORFLOW = {
     *("adversarial", "array_functions", "batches", "cache", "cli", "data", "data_free", "demo", "distiller", "export"),
-    *("finite", "foreign", "litert", "preparation", "robust"),
+    *("finite", "foreign", "litert", "preparation", "quantization", "robust"),
 }
 
 

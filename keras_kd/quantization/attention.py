@@ -1,0 +1,83 @@
+"""`QuantizedAttention`: multi-head attention in the steps in which TFLite computes it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_kd.quantization.affine import QuantizedAffine, range_of
+from keras_kd.quantization.fake_quantize import FakeQuantize
+from keras_kd.quantization.grid import FIXED_RANGES
+
+_RANGES = ("queries", "keys", "values", "scores", "context")
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class QuantizedAttention(keras.layers.Layer):
+    """`softmax(Q Kᵀ / √d) V`, projected in and out, weights and each intermediate result rounded to int8.
+
+    `1 / √d` is multiplied into the weights of the queries. The result is not rounded. There are no masks: the large
+    number that stands for minus infinity would take the whole range of the scores.
+
+    Args:
+        layer: The built `keras.layers.MultiHeadAttention` that it computes, over one axis.
+        decay: That of `FakeQuantize`. Defaults to 0.99.
+        **kwargs: As `keras.layers.Layer` takes them.
+    """
+
+    def __init__(self, layer: keras.layers.MultiHeadAttention, decay: float = 0.99, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.decay = decay
+        self.ranges = {name: FakeQuantize(decay, name=name) for name in _RANGES}
+        self.shares = FakeQuantize(fixed=FIXED_RANGES["softmax"], name="shares")
+        self.dropout = keras.layers.Dropout(layer.dropout)
+
+    def __call__(self, query: Any, value: Any, key: Any = None, **kwargs: Any) -> Any:
+        result = super().__call__(query, value, *(() if key is None else (key,)), **kwargs)
+        if isinstance(query, keras.KerasTensor) and hasattr(query, "_keras_history"):
+            entering = range_of(query), range_of(value if key is None else key), range_of(value)
+            projections = self.project_query, self.project_key, self.project_value
+            for project, quantize in zip(projections, entering, strict=True):
+                project.entered_by(quantize)
+        return result
+
+    def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+        layer = self.layer
+        if not layer.built:
+            layer.build(query_shape, value_shape, key_shape)
+        self.project_query = QuantizedAffine(layer.query_dense, multiplier=layer.key_dim**-0.5, name="query")
+        self.project_key = QuantizedAffine(layer.key_dense, name="key")
+        self.project_value = QuantizedAffine(layer.value_dense, name="value")
+        self.project_output = QuantizedAffine(layer.output_dense, name="output")
+        for affine in (self.project_query, self.project_key, self.project_value, self.project_output):
+            affine.built = True
+        self.project_output.entered_by(self.ranges["context"])
+        for quantize in (*self.ranges.values(), self.shares):
+            quantize.build(None)
+
+    def call(self, query: Any, value: Any, key: Any = None, training: bool | None = None) -> Any:
+        key = value if key is None else key
+        queries, keys, values = (
+            ops.transpose(self.ranges[name](project(x), training=training), (0, 2, 1, 3))
+            for name, project, x in (
+                ("queries", self.project_query, query),
+                ("keys", self.project_key, key),
+                ("values", self.project_value, value),
+            )
+        )
+        scores = self.ranges["scores"](ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2))), training=training)
+        shares = self.dropout(self.shares(ops.softmax(scores)), training=training)
+        context = self.ranges["context"](ops.matmul(shares, values), training=training)
+        return self.project_output(ops.transpose(context, (0, 2, 1, 3)))
+
+    def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> Any:
+        return self.layer.compute_output_shape(query_shape, value_shape, key_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer, "decay": self.decay}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "QuantizedAttention":
+        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})

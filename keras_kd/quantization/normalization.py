@@ -1,0 +1,72 @@
+"""`QuantizedLayerNormalization`: layer normalisation in the steps in which TFLite computes it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_kd.quantization.fake_quantize import FakeQuantize
+from keras_kd.quantization.grid import constants_on_grid
+
+_STEPS = ("mean", "centred", "squared", "variance", "stabilised", "inverse", "normalised", "result")
+
+
+@keras.saving.register_keras_serializable(package="keras_kd")
+class QuantizedLayerNormalization(keras.layers.Layer):
+    """`γ · (x - mean) / √(variance + ε) + β` over the last axis, each intermediate result rounded to int8.
+
+    `variance + ε` is at least one step of its grid.
+
+    TFLite has no operator for it, so that each of its steps has a range of its own, but for the last two, which share
+    one: without a shift they are the same, and the converter refuses two ranges for one tensor (TF 2.21).
+
+    Args:
+        layer: The `keras.layers.LayerNormalization` that it computes, over the last axis.
+        decay: That of `FakeQuantize`. Defaults to 0.99.
+        **kwargs: As `keras.layers.Layer` takes them.
+    """
+
+    def __init__(self, layer: keras.layers.LayerNormalization, decay: float = 0.99, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.layer = layer
+        self.decay = decay
+        self.ranges = [FakeQuantize(decay, name=step) for step in _STEPS]
+
+    def build(self, input_shape: Any) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+        for quantize in self.ranges:
+            quantize.build(input_shape)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        rounded = {
+            step: lambda value, layer=layer: layer(value, training=training)
+            for step, layer in zip(_STEPS, self.ranges, strict=True)
+        }
+        x = ops.cast(x, "float32")
+        centred = x
+        if not getattr(self.layer, "rms_scaling", False):
+            centred = rounded["centred"](x - rounded["mean"](ops.mean(x, axis=-1, keepdims=True)))
+        squared = rounded["squared"](centred * centred)
+        variance = rounded["variance"](ops.mean(squared, axis=-1, keepdims=True))
+        # A small variance may round to 0, ε and all.
+        least = next(quantize for quantize in self.ranges if quantize.name == "stabilised").scale
+        stabilised = ops.maximum(rounded["stabilised"](variance + self.layer.epsilon), least)
+        inverse = rounded["inverse"](ops.rsqrt(stabilised))
+        y = centred * inverse
+        if self.layer.gamma is not None:
+            y = rounded["normalised"](y) * constants_on_grid(self.layer.gamma)
+        if self.layer.beta is not None:
+            y = rounded["result"](y) + constants_on_grid(self.layer.beta)
+        return ops.cast(rounded["result"](y), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        layer = keras.saving.serialize_keras_object(self.layer)
+        return {**super().get_config(), "layer": layer, "decay": self.decay}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "QuantizedLayerNormalization":
+        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
