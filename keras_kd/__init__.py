@@ -3,7 +3,18 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_kd import adversarial, data, data_free, losses, modalities, objectives, pruning, quantization, robust, schedules
+from keras_kd import (
+    adversarial,
+    data,
+    data_free,
+    losses,
+    modalities,
+    objectives,
+    pruning,
+    quantization,
+    robust,
+    schedules,
+)
 from keras_kd.adversarial import AdversarialDistiller  # registered, so that saved models load
 from keras_kd.data_free import DataFreeDistiller
 from keras_kd.distiller import Distiller

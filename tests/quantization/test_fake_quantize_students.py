@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_kd.quantization import FakeQuantize, fake_quantize, is_fake_quantized
-from tests.quantization.students import cnn, attentive, depthwise, images, residual
+from tests.quantization.students import attentive, cnn, depthwise, images, residual
 
 
 @pytest.mark.parametrize("build", [cnn, depthwise, attentive, residual])
