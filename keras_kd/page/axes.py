@@ -10,6 +10,8 @@ from keras_kd.page.html import Markup, join, tag
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 44, 350, 16, 200
 
+UNBOUNDED, SHARES = (-math.inf, math.inf), (0.0, 1.0)
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -62,14 +64,13 @@ class Axis:
 
 
 def linear(
-    values: Iterable[float], start: float, end: float, *, padding: float = 0.08, least: float = -math.inf,
-    most: float = math.inf,
-) -> Axis:  # fmt: skip
-    """An axis around values, that goes no further than `least` and `most`."""
+    values: Iterable[float], start: float, end: float, bounds: tuple[float, float] = UNBOUNDED, padding: float = 0.08
+) -> Axis:
+    """An axis around values, that goes no further than the bounds."""
     values = list(values)
     low, high = min(values), max(values)
     around = padding * (high - low) or 0.05 * abs(high) or 0.05
-    return Axis(max(low - around, least), min(high + around, most), start, end)
+    return Axis(max(low - around, bounds[0]), min(high + around, bounds[1]), start, end)
 
 
 def logarithmic(values: Iterable[float], start: float, end: float) -> Axis:
@@ -79,17 +80,18 @@ def logarithmic(values: Iterable[float], start: float, end: float) -> Axis:
     return Axis(min(values) / around, max(values) * around, start, end, logarithmic=True)
 
 
+def below(axis: Axis, written: Callable[[float], str], bottom: float) -> Markup:
+    """The values of a horizontal axis, written under where the chart ends."""
+    place = {"y": bottom + 15, "class_": "tick", "text_anchor": "middle"}
+    return join(*(tag("text", written(tick), x=_rounded(axis.place(tick)), **place) for tick in axis.ticks()))
+
+
 def across(axis: Axis, written: Callable[[float], str], title: str) -> Markup:
     """The lower axis."""
-    ticks = [
-        tag("text", written(tick), x=_rounded(axis.place(tick)), y=BOTTOM + 15, class_="tick", text_anchor="middle")
-        for tick in axis.ticks()
-    ]
-    middle = (axis.start + axis.end) / 2
     return join(
         tag("line", x1=LEFT, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="axis"),
-        *ticks,
-        tag("text", title, x=middle, y=HEIGHT - 5, class_="axis-title", text_anchor="middle"),
+        below(axis, written, BOTTOM),
+        tag("text", title, x=(axis.start + axis.end) / 2, y=HEIGHT - 5, text_anchor="middle"),
     )
 
 

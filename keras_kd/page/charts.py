@@ -27,21 +27,20 @@ def curves(training: Sequence[float | None], validation: Sequence[float | None],
     """
     form, tick = (numbers.share, axes.percent) if are_shares else (numbers.plain, numbers.plain)
     measured = [value for value in (*training, *validation) if value is not None]
-    bounds = {"least": 0.0, "most": 1.0} if are_shares else {}
+    bounds = axes.SHARES if are_shares else axes.UNBOUNDED
     epochs = Axis(1, max(len(training), 2), LEFT + 6, RIGHT - 6, whole=True)
     wide = not are_shares and min(measured) > 0 and WIDE < max(measured) / min(measured) < math.inf
-    values = axes.logarithmic(measured, BOTTOM, TOP + 14) if wide else axes.linear(measured, BOTTOM, TOP + 14, **bounds)
+    values = axes.logarithmic(measured, BOTTOM, TOP + 14) if wide else axes.linear(measured, BOTTOM, TOP + 14, bounds)
     drawn, told = [], []
     for kind, series, form_of_mark in (("training", training, "square"), ("validation", validation, "circle")):
-        places = [
-            (epochs.place(epoch), values.place(value)) for epoch, value in enumerate(series, 1) if value is not None
-        ]
-        if not places:
+        known = [(epoch, value) for epoch, value in enumerate(series, 1) if value is not None]
+        if not known:
             continue
+        first, last = form(known[0][1]), form(known[-1][1])
+        told.append(f"{kind} from {first} to {last}")
+        places = [(epochs.place(epoch), values.place(value)) for epoch, value in known]
         drawn.append(tag("polyline", points=" ".join(f"{x:.2f},{y:.2f}" for x, y in places), class_=f"curve {kind}"))
-        last = next(value for value in reversed(series) if value is not None)
-        told.append(f"{kind} from {form(next(v for v in series if v is not None))} to {form(last)}")
-        drawn.append(mark(Point(*places[-1], form_of_mark, kind, kind, f"{kind}: {form(last)}"), 3.5))
+        drawn.append(mark(Point(*places[-1], form_of_mark, kind, kind, f"{kind}: {last}"), 3.5))
     return _picture(
         f"{name} over {numbers.amount(len(training), 'epoch')}: {'; '.join(told)}.",
         axes.upright(values, tick),
@@ -66,7 +65,7 @@ def against_cost(files: Sequence[Mapping[str, Any]], cost: str, title: str) -> M
     """
     form = numbers.size if cost == "size_bytes" else numbers.milliseconds
     across = axes.logarithmic([file[cost] for file in files], LEFT + 16, RIGHT)
-    up = axes.linear([file["accuracy"] for file in files], BOTTOM - 6, TOP + 6, padding=0.15, least=0.0, most=1.0)
+    up = axes.linear([file["accuracy"] for file in files], BOTTOM - 6, TOP + 6, axes.SHARES, 0.15)
     told = [f"{file['label']} {numbers.share(file['accuracy'])} at {form(file[cost])}" for file in files]
     points = [
         Point(across.place(file[cost]), up.place(file["accuracy"]), file["shape"], file["kind"], file["label"], text)
@@ -110,8 +109,8 @@ def reliability(bins: Sequence[Mapping[str, Any]], error: float, who: str) -> Ma
         axes.upright(up, axes.percent),
         axes.across(across, axes.percent, "how sure (mean probability of the answer)"),
         tag("line", x1=across.start, y1=up.start, x2=across.end, y2=up.end, class_="ideal"),
-        tag("text", "less sure than right", x=LEFT + 14, y=TOP + 14, class_="aside"),
-        tag("text", "surer than right", x=RIGHT - 12, y=BOTTOM - 16, class_="aside", text_anchor="end"),
+        tag("text", "less sure than right", x=LEFT + 14, y=TOP + 14),
+        tag("text", "surer than right", x=RIGHT - 12, y=BOTTOM - 16, text_anchor="end"),
         *gaps,
         *points,
     )
@@ -129,7 +128,7 @@ def classes(rows: Sequence[Mapping[str, Any]]) -> Markup:
     step, top, left = 22, 30, 8 + LETTER * max(len(cut(row["class"])) for row in rows)
     bottom = top + step * len(rows)
     shown = [row[key] for row in rows for key in _KINDS if row[key] is not None]
-    across = axes.linear([*shown, 1.0], left + 8, RIGHT - 10, least=0.0, most=1.0)
+    across = axes.linear([*shown, 1.0], left + 8, RIGHT - 10, axes.SHARES)
     drawn, told = [], []
     for index, row in enumerate(rows):
         y = top + step * (index + 0.5)
@@ -145,20 +144,11 @@ def classes(rows: Sequence[Mapping[str, Any]]) -> Markup:
         for (key, value), x in zip(here, places, strict=True):
             name, form = _KINDS[key]
             drawn.append(mark(Point(x, y, form, name, name, f"{row['class']}, {name}: {numbers.share(value)}"), 4.5))
-    ticks = [
-        tag(
-            "text",
-            axes.percent(tick),
-            x=round(across.place(tick), 2),
-            y=bottom + 14,
-            class_="tick",
-            text_anchor="middle",
-        )
-        for tick in across.ticks()
-    ]
     kinds = [value for key, value in _KINDS.items() if any(row[key] is not None for row in rows)]
     keys = [_key(name, form, 14 + 96 * place) for place, (name, form) in enumerate(kinds)]
-    return _picture(f"By class: {'; '.join(told)}.", *keys, *drawn, *ticks, height=bottom + 22)
+    return _picture(
+        f"By class: {'; '.join(told)}.", *keys, *drawn, axes.below(across, axes.percent, bottom), height=bottom + 22
+    )
 
 
 _KINDS = {

@@ -69,7 +69,7 @@ def _lost_by_files(findings: Findings) -> Iterator[str]:
     for file in findings.report["files"]:
         if before is not None and file["accuracy"] is not None:
             if before - file["accuracy"] >= _SEEN:
-                yield f"{file['file']} loses another {numbers.points(before - file['accuracy'])}"
+                yield f"{file['file']} loses {numbers.points(before - file['accuracy'])} of the student's accuracy"
         elif file["agreement"] is not None and 1 - file["agreement"] >= _SEEN:
             yield f"{file['file']} answers differently from Keras on {numbers.share(1 - file['agreement'])}"
 

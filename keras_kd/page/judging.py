@@ -55,15 +55,16 @@ def by_class(findings: Findings) -> Section | LeftOut:
     rows = findings.evaluation and findings.evaluation["per_class"]
     if not rows:
         return LeftOut("Class by class", _LABELS)
-    text, drawn = "", rows
+    text, drawn, every = "", rows, _classes_table(rows)
     if len(rows) > MOST_CLASSES:
+        every = folded(f"All {len(rows):,} classes in figures", every)
         drawn = sorted(rows, key=lambda row: 2 if row["student_accuracy"] is None else row["student_accuracy"])
         drawn = drawn[:MOST_CLASSES]
         text = f"The {MOST_CLASSES} classes of {len(rows):,} on which the student is least accurate."
     figures = tag(
         "div",
         tag("figure", charts.classes(drawn), tag("figcaption", text) if text else None),
-        tag("div", _classes_table(rows)),
+        tag("div", every),
         class_="pictures",
     )
     return Section("classes", "Class by class", figures)
@@ -127,7 +128,6 @@ def _answer(who: str, answer: Mapping[str, Any], label: str | None) -> Markup:
         "div",
         tag("dt", who if verdict is None else f"{who}, {verdict}"),
         tag("dd", said, " ", numbers.figure(answer["probability"], numbers.share)),
-        class_=verdict,
     )
 
 

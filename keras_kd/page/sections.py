@@ -39,7 +39,7 @@ class LeftOut:
     remedy: str
 
 
-def table(name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) -> Markup:
+def table(name: str, caption: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Markup:
     """A table that scrolls by itself where it is wider than the page.
 
     Args:
@@ -47,16 +47,13 @@ def table(name: str, caption: str, header: Sequence[str], rows: Iterable[Sequenc
         caption: What it shows.
         header: Of the columns.
         rows: Their cells, the first the heading of its row; one that is a `<td>` already stays as it is.
-        words: Number of columns from the left that hold words; the others hold numbers. Defaults to 1.
 
     Returns:
         The table.
     """
-    kinds = [None if index < words else "number" for index in range(len(header))]
+    kinds = [None, *["number"] * (len(header) - 1)]
     head = tag("tr", *(tag("th", text, scope="col", class_=kind) for text, kind in zip(header, kinds, strict=True)))
-    body = [
-        tag("tr", tag("th", first, scope="row"), *map(_cell, cells, kinds[1:])) for first, *cells in rows
-    ]  # fmt: skip
+    body = [tag("tr", tag("th", first, scope="row"), *map(_cell, cells, kinds[1:])) for first, *cells in rows]
     title = tag("p", caption, id=f"{name}-caption", class_="caption")  # a <caption> would scroll away with its table
     whole = tag("table", tag("thead", head), tag("tbody", *body), aria_labelledby=f"{name}-caption")
     region = tag("div", whole, class_="scroll", role="region", tabindex=0, aria_labelledby=f"{name}-caption")

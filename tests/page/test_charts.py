@@ -155,7 +155,7 @@ def test_of_many_classes_those_are_drawn_that_the_student_knows_least(tmp_path):
     drawn = [text.text for text in svg.iter("text") if text.text.startswith("class ")]
     assert drawn == [f"class {index}" for index in range(29, 9, -1)]
     assert section.find(".//figcaption").text == "The 20 classes of 30 on which the student is least accurate."
-    assert len(list(section.find(".//tbody"))) == 30
+    assert len(list(section.find(".//details//tbody"))) == 30
 
 
 @pytest.mark.parametrize("values", [[0.5], [0.0, 0.0], [1.0, 1.0, 1.0], [1e-90, 1e90], [-3.0, 2.0]])

@@ -31,7 +31,8 @@ def test_one_sentence_says_what_came_of_it(tree):
     assert headline(tree) == (
         "pupil was distilled from master: 30 times fewer parameters (5,000 against 150,000), 30 times fewer bytes as "
         "float32 (20,000 against 600,000), 96.0% of the accuracy kept (95.0% against 99.0%, 4.0 points lost), the "
-        "teacher's answer on 96.0% of 500 examples; student_int8.tflite loses another 1.2 points."
+        "teacher's answer on 96.0% of 500 examples; student_int8.tflite loses 1.2 points of "
+        "the student's accuracy."
     )
 
 
