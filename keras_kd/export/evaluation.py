@@ -179,8 +179,8 @@ class _Side:
     def count(self, labels: np.ndarray, log_probabilities: np.ndarray) -> None:
         confidence = np.exp(log_probabilities.max(-1))
         right = log_probabilities.argmax(-1) == labels
-        # A bin holds its upper end, as in the paper.
-        bins = np.clip(np.ceil(np.nan_to_num(confidence) * BINS).astype(int) - 1, 0, BINS - 1)
+        # A bin holds its upper end, as in the paper, whatever the logarithm has rounded.
+        bins = np.clip(np.ceil(np.nan_to_num(confidence) * BINS - 1e-9).astype(int) - 1, 0, BINS - 1)
         np.add.at(self._sums, bins, np.stack([np.ones(len(bins)), right, confidence], -1))
 
     def bins(self) -> list[dict[str, Any]]:

@@ -90,7 +90,9 @@ def _cell(value: float | None, spec: str) -> str:
 
 
 def _span(median: float | None, p95: float | None) -> str:
-    return "" if median is None else f"{median:.3g}/{p95:.3g}"
+    return (
+        "" if median is None else "/".join(f"{value:.3f}" if value < 10 else f"{value:.1f}" for value in (median, p95))
+    )
 
 
 def _aligned(cells: list[str], left: bool) -> list[str]:
