@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from keras_kd.cli import adversarial, cache, chain, demo, distill, multimodal, report
+from keras_kd.cli import adversarial, cache, chain, demo, distill, export, multimodal, report
 from keras_kd.cli.errors import one_line
 
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="keras-kd", description="Knowledge distillation for Keras, to the phone.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (demo, distill, adversarial, chain, multimodal, cache, report):
+    for command in (demo, distill, adversarial, chain, multimodal, cache, export, report):
         command.add_to(commands)
     options = parser.parse_args(arguments)
     try:

@@ -54,17 +54,20 @@ def accuracy(model: keras.Layer, dataset: tf.data.Dataset) -> float:
     return float(right.result())
 
 
-def scale_for(teacher: keras.Layer, shape: tuple[int | None, ...], source: data.Source) -> float | None:
-    """What the stored values are multiplied by: nothing, where the teacher was plainly trained on them as they are."""
+def scale_for(
+    model: keras.Layer, shape: tuple[int | None, ...], source: data.Source, role: str = "teacher"
+) -> float | None:
+    """What the stored values are multiplied by: nothing, where the model was plainly trained on them as they are."""
     if not source.train.element_spec[0].dtype.is_integer:
         return None
     probe = source.validation.take(PROBE_EXAMPLES)
     scaled, stored = (
-        accuracy(teacher, data.pipeline(probe, transform=data.input_transform(source, shape, scale=scale)))
+        accuracy(model, data.pipeline(probe, transform=data.input_transform(source, shape, scale=scale)))
         for scale in (None, 1.0)
     )
+    heirs = ", for the student too" if role == "teacher" else ""
     print(
-        f"The teacher is right on {scaled:.1%} of validation examples scaled to [0, 1] or [-1, 1], on {stored:.1%} as "
-        f"stored: {'scaled' if scaled >= stored else 'stored'} values it is, for the student too."
+        f"The {role} is right on {scaled:.1%} of validation examples scaled to [0, 1] or [-1, 1], on {stored:.1%} as "
+        f"stored: {'scaled' if scaled >= stored else 'stored'} values it is{heirs}."
     )
     return None if scaled >= stored else 1.0

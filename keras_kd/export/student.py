@@ -15,6 +15,7 @@ import keras
 
 from keras_kd.export.arguments import (
     calibration_of,
+    check_learnt_ranges,
     check_settings,
     choices,
     class_counts,
@@ -42,6 +43,7 @@ from keras_kd.export.tflite import QUANTIZATIONS, Conversion, convert
 from keras_kd.export.timing import cores
 from keras_kd.export.tolerances import checked_tolerances
 from keras_kd.litert import LiteRTFile
+from keras_kd.quantization import is_fake_quantized
 
 FORMATS = ("saved_model", "tflite")
 REPORT, EVALUATION = "report.json", "evaluation.json"
@@ -96,6 +98,7 @@ def export_student(
             same with activations of 16 bits, for which TFLite has fewer operators). Defaults to "float32".
         representative_data: inputs that calibrate "int8" and "int16x8": arrays as `student.predict` takes them,
             `(x, y)`, or a `tf.data.Dataset` of these, batched or not, endless or not. The first 300 examples are used.
+            A student of `quantization.fake_quantize` has learnt its ranges, and needs none.
         evaluation_data: `x`, `(x, y)` or `(x, y, sample_weight)` of arrays, or a `tf.data.Dataset` of these, batched or
             not. Labels may be sparse or one-hot; sample weights are not used. The data of a `Distiller` may be those
             that it was trained on, with the teacher's inputs beside the student's. Defaults to `None`: files are run
@@ -146,6 +149,7 @@ def export_student(
     least = checked_tolerances(tolerances)
     if "tflite" in formats:
         refuse_quantized(student)
+        check_learnt_ranges(student, quantize)
     fused = fuse(student, preprocess, softmax)
     specs = keras.tree.flatten(input_specs(fused))
     parameters, student = student.count_params(), fused
@@ -156,7 +160,8 @@ def export_student(
         if representative_data is not None:
             representative_data = teaching.student_data(representative_data)
         representative_data = batched(representative_data, specs, "representative_data", whole=False)
-        calibration = calibration_of(representative_data, specs, quantize)
+        needing = [] if is_fake_quantized(student) else quantize
+        calibration = calibration_of(representative_data, specs, needing)
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -180,7 +185,7 @@ def export_student(
                     found = measure(
                         student,
                         conversion.serving,
-                        written,
+                        {form: file for form, file in written.items() if not file.flex},
                         evaluation_data,
                         teaching=teaching,
                         tolerances=least,
