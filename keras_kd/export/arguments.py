@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_kd.export.examples import single_examples
 from keras_kd.export.serving import input_specs
 from keras_kd.export.tflite import INTEGERS
+from keras_kd.quantization import FakeQuantize
 
 CALIBRATION_EXAMPLES = 300
 
@@ -80,6 +81,27 @@ def refuse_quantized(student: keras.Model) -> None:
         raise ValueError(
             "`export_student`: `student` must have float weights for TFLite. Export the model from before "
             f"`model.quantize(...)`, with `quantize='int8'` here. Received: quantized layers {quantized}."
+        )
+
+
+def check_learnt_ranges(student: keras.Model, quantize: Sequence[str]) -> None:
+    """Check that a student of `fake_quantize` leaves as what it has learnt to be.
+
+    Raises:
+        ValueError: if it is to be anything but int8, or has not been trained.
+    """
+    rounding = [layer for layer in student._flatten_layers() if isinstance(layer, FakeQuantize)]
+    others = [form for form in quantize if form != "int8"]
+    if rounding and others:
+        raise ValueError(
+            "`export_student`: `quantize` must be 'int8' for a student of `fake_quantize`, which computes as that file "
+            f"does; the other forms are those of the float student. Received: quantize={others[0]!r}."
+        )
+    unknown = [layer.name for layer in rounding if layer.range is None]
+    if unknown:
+        raise ValueError(
+            "`export_student`: `student` must have learnt the ranges of its activations. Train it for an epoch, with "
+            f"`Distiller`, say. Received: {student.name!r}, without a range in {', '.join(unknown[:3])}."
         )
 
 

@@ -42,6 +42,18 @@ def needs_flex(content: bytes) -> bool:
     return any((code.customCode or b"").startswith(b"Flex") for code in codes)
 
 
+def in_float(content: bytes) -> list[str]:
+    """Return the operators of a TFLite file that compute in floating point, each with its place, a few at most."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    types = {tensor.name.decode(): tensor.type for graph in model.subgraphs for tensor in graph.tensors}
+    found = [
+        f"{operator} at {place!r}"
+        for operator, reads, place in _placed(content)
+        if operator not in ("QUANTIZE", "DEQUANTIZE") and schema.TensorType.FLOAT32 in {types[name] for name in reads}
+    ]
+    return found[:_SHOWN]
+
+
 def _placed(content: bytes) -> Iterator[tuple[str, set[str], str]]:
     """Name of every operator, names of the tensors that it reads, and name of the one that it writes."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)

@@ -15,6 +15,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 from keras_kd.export import operators
 from keras_kd.export.serving import Serving, declared_batch_size, trace
 from keras_kd.litert import LiteRTFile
+from keras_kd.quantization import is_fake_quantized
 
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 # Those that compute in integers, with what their inputs and outputs may be of.
@@ -121,6 +122,8 @@ def _convert(
         tf.saved_model.save(module, folder, signatures=serving.function)
         for form in quantize:
             files[form] = _file(folder, student.name, form, examples, quantized_io, flex)
+            if is_fake_quantized(student) and (left := operators.in_float(files[form])):
+                raise _RefusalError(_refusal(student.name, form, left))
     return Conversion(serving, files, frozenset(form for form in files if operators.needs_flex(files[form])))
 
 
@@ -160,8 +163,10 @@ def _converter(
         converter.target_spec.supported_types = [tf.float16]
     if form in INTEGERS:
         # The float built-ins are left out, so that an operator without an integer kernel is refused, not kept in float.
-        converter.target_spec.supported_ops = [_INTEGER_OPERATORS[form]]
-        converter.representative_dataset = lambda: iter(examples)
+        # With ranges in the graph the converter takes no data but all built-ins; `operators.in_float` sees to those.
+        if examples:
+            converter.target_spec.supported_ops = [_INTEGER_OPERATORS[form]]
+            converter.representative_dataset = lambda: iter(examples)
         if quantized_io:
             converter.inference_input_type = converter.inference_output_type = INTEGERS[form]
     if flex:
