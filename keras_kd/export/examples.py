@@ -25,9 +25,9 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
     """
     if isinstance(data, tf.data.Dataset):
         for element in data.as_numpy_iterator():
-            yield keras.utils.unpack_x_y_sample_weight(element)[:2]
+            yield unpacked(element)
         return
-    x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+    x, y = unpacked(data)
     structures = [keras.tree.map_structure(np.asarray, part) for part in (x, y) if part is not None]
     lengths = {array.shape[:1] for array in keras.tree.flatten(structures)}
     if len(lengths) != 1 or () in lengths:
@@ -39,6 +39,11 @@ def batches(data: Any) -> Iterator[tuple[Any, Any]]:
         window = slice(start, start + BATCH_SIZE)
         parts = keras.tree.map_structure(lambda array, window=window: array[window], structures)
         yield parts[0], parts[1] if y is not None else None
+
+
+def unpacked(data: Any) -> tuple[Any, Any]:
+    """Return `x` and `y` of a tuple; all else, a list of several inputs too, is `x`."""
+    return (data, None) if isinstance(data, list) else keras.utils.unpack_x_y_sample_weight(data)[:2]
 
 
 def batched(data: Any, specs: Sequence[tf.TensorSpec], argument: str, *, whole: bool) -> Any:
@@ -63,7 +68,7 @@ def batched(data: Any, specs: Sequence[tf.TensorSpec], argument: str, *, whole: 
             f"`export_student`: `{argument}` must have an end. Received: an infinite data set. Say how much of it is "
             f"to be read, with `{argument}.take(n)`."
         )
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
+    x, _ = unpacked(data.element_spec)
     by_name = isinstance(x, dict) and {spec.name for spec in specs} <= set(x)
     found = [x[spec.name] for spec in specs] if by_name else keras.tree.flatten(x)
     single = len(found) == len(specs) and all(

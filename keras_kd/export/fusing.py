@@ -82,7 +82,16 @@ def _prepared(preprocess: Any, raw: Any, taken: Any) -> Any:
             "`export_student`: `preprocess` must be a Keras layer, a model or a function of `keras.ops`. Received: "
             f"{preprocess!r}."
         )
-    prepared = _Called(preprocess, name="fused_preprocess")(raw)
+    try:
+        prepared = _Called(preprocess, name="fused_preprocess")(raw)
+    except Exception as error:  # functions of the user raise all kinds of errors
+        # Keras puts its own text, in bold, before and behind what was said.
+        said = str(error).partition("Error encountered:")[2].partition("\x1b")[0] or str(error)
+        takes = ", ".join(map(_shown, keras.tree.flatten(raw)))
+        raise ValueError(
+            f"`export_student`: `preprocess` must be a Keras layer, a model or a function of `keras.ops` of {takes}. "
+            f"Received: {preprocess!r}, which says: {' '.join(said.split())[:300]}"
+        ) from error
     found, expected = keras.tree.flatten(prepared), keras.tree.flatten(taken)
     if len(found) != len(expected) or not all(map(_fits, found, expected)):
         raise ValueError(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.export.examples import unpacked
 from keras_kd.inputs import InputSelection
 from keras_kd.signals import Signals, match_outputs
 from keras_kd.teachers import Ensemble, Teacher, as_teacher
@@ -33,7 +34,7 @@ class Teaching:
         """Return the student's part of a data set, in any form that `batches` takes; of arrays without the labels."""
         if isinstance(data, tf.data.Dataset):
             return data.map(lambda x, *rest: (self.student_part(x), *rest))
-        return self.student_part(keras.utils.unpack_x_y_sample_weight(data)[0])
+        return self.student_part(unpacked(data)[0])
 
 
 def teaching_of(student: Any, teacher: Any = None) -> Teaching:
