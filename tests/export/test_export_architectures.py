@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_kd.export import LiteRTModel, export_student
+from keras_kd.export import LiteRTModel, export_student, read_metadata
 from tests.export.architectures import cnn, depthwise_cnn, mlp, residual, text_student
 
 RNG = np.random.default_rng(0)
@@ -214,3 +214,39 @@ def test_a_fixed_batch_that_is_not_needed_is_freed(tmp_path):
     report = export_student(student, tmp_path, formats="tflite", evaluation_data=np.eye(3))
     assert report.files[0].batch_size is None
     np.testing.assert_allclose(LiteRTModel(report.files[0].path)(np.eye(3)), student.get_weights()[0], rtol=1e-5)
+
+
+def test_a_batch_of_ones_own_is_fixed_in_every_file(tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    x, options = images(7), {"quantize": ("float32", "int8"), "batch_size": 3}
+    report = export_student(cnn(), tmp_path, representative_data=x, evaluation_data=x, **options)
+    for file in report.files[1:]:
+        (taken,) = Interpreter(model_path=str(file.path)).get_input_details()
+        assert taken["shape_signature"].tolist() == [3, 8, 8, 2]
+        assert (file.batch_size, file.examples) == (3, 7)
+    assert report.files[1].agreement == 1.0
+
+
+def test_a_batch_of_ones_own_is_the_remedy_for_a_loop(tmp_path):
+    student, ids = text_student(), RNG.integers(0, 20, size=(5, 6)).astype("int32")
+    export_student(student, tmp_path, formats="tflite", batch_size=2)
+    found = LiteRTModel(tmp_path / "student.tflite")(ids)
+    np.testing.assert_allclose(found, np.asarray(student(ids)), rtol=1e-4, atol=1e-6)
+
+
+def test_flex_only_where_it_is_needed_and_never_in_silence(tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    x = RNG.normal(size=(4, 6)).astype("float32")
+    (file,) = export_student(mlp(), tmp_path, formats="tflite", evaluation_data=x, allow_flex=True).files
+    assert (file.flex, file.agreement) == (False, 1.0)
+    ids = RNG.integers(0, 20, size=(5, 6)).astype("int32")
+    report = export_student(text_student(), tmp_path, formats="tflite", evaluation_data=ids, allow_flex=True)
+    (file,) = report.files
+    assert (file.flex, file.agreement, file.latency_ms_median) == (True, None, None)
+    assert "student.tflite needs Flex, TensorFlow's operators" in str(report)
+    assert report.to_dict()["files"][0]["flex"] is read_metadata(file.path)["flex"] is True
+    runner = Interpreter(model_path=str(file.path)).get_signature_runner()
+    with pytest.raises(RuntimeError, match=r"Select TensorFlow op.*FlexTensorListReserve"):
+        runner(ids=ids)
