@@ -15,7 +15,7 @@ from tensorflow.lite.python.convert_phase import ConverterError
 from keras_kd.export import operators
 from keras_kd.export.serving import Serving, declared_batch_size, trace
 from keras_kd.litert import LiteRTFile
-from keras_kd.quantization import is_fake_quantized
+from keras_kd.quantization import for_the_converter, is_fake_quantized
 
 QUANTIZATIONS = ("float32", "float16", "dynamic", "int8", "int16x8")
 # Those that compute in integers, with what their inputs and outputs may be of.
@@ -82,7 +82,8 @@ def convert(
     sizes = list(dict.fromkeys((None, declared))) if batch_size is None else [batch_size]
     attempts = [(size, False) for size in sizes] + [(sizes[0], True)] * allow_flex
     for size, flex in attempts:
-        serving = trace(student, size)
+        with for_the_converter():
+            serving = trace(student, size)
         try:
             return _convert(student, serving, quantize, calibration, quantized_io, flex)
         except _RefusalError as error:
@@ -138,7 +139,7 @@ def _file(
 ) -> bytes:
     try:
         content = _converter(folder, form, examples, quantized_io).convert()
-        _run_once(folder, content)
+        _run_once(folder, content, examples)
     except ConverterError as error:
         if flex and form not in INTEGERS:
             return _converter(folder, form, examples, quantized_io, flex=True).convert()
@@ -174,17 +175,17 @@ def _converter(
     return converter
 
 
-def _run_once(folder: str, content: bytes) -> None:
-    """Run the file on zeros: the converter lets operators through that LiteRT has no kernel of the type for."""
+def _run_once(folder: str, content: bytes, examples: Sequence[dict[str, np.ndarray]]) -> None:
+    """Run the file: the converter lets operators through that LiteRT has no kernel of the type for."""
     path = Path(folder) / "student.tflite"
     path.write_bytes(content)
     file = LiteRTFile(path, "`export_student`: `student`")
-    file.run(
-        {
-            name: np.zeros([size or 1 for size in spec.shape], spec.dtype.as_numpy_dtype)
-            for name, spec in file.specs.items()
-        }
-    )
+    specs = file.real_specs
+    if examples:
+        file.run_real(examples[0])
+    elif all(None not in spec.shape[1:] for spec in specs.values()):
+        # How long a sound or a text must be, nobody has said.
+        file.run_real({name: np.zeros((1, *spec.shape[1:]), spec.dtype.as_numpy_dtype) for name, spec in specs.items()})
 
 
 def _last_line(error: Exception) -> str:

@@ -170,4 +170,6 @@ def range_of(x: keras.KerasTensor) -> FakeQuantize | None:
     operation, index, _ = x._keras_history
     if isinstance(operation, FakeQuantize):
         return operation
+    if hasattr(operation, "rounding"):  # layers that round what they give
+        return operation.rounding
     return range_of(operation._inbound_nodes[index].input_tensors[0]) if kinds.keeps_range(operation) else None

@@ -6,10 +6,12 @@ import keras
 from keras import ops
 
 from keras_kd.quantization.affine import QuantizedAffine, range_of
+from keras_kd.quantization.double_rounding import rounded_twice
 from keras_kd.quantization.fake_quantize import FakeQuantize
 from keras_kd.quantization.grid import FIXED_RANGES
 
-_RANGES = ("queries", "keys", "values", "scores", "context")
+_RANGES = ("queries", "keys", "values", "scores", "shares", "context")
+_FIXED = {"shares": "softmax"}
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
@@ -29,8 +31,7 @@ class QuantizedAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer = layer
         self.decay = decay
-        self.ranges = {name: FakeQuantize(decay, name=name) for name in _RANGES}
-        self.shares = FakeQuantize(fixed=FIXED_RANGES["softmax"], name="shares")
+        self.ranges = {name: FakeQuantize(decay, FIXED_RANGES.get(_FIXED.get(name)), name=name) for name in _RANGES}
         self.dropout = keras.layers.Dropout(layer.dropout)
 
     def __call__(self, query: Any, value: Any, key: Any = None, **kwargs: Any) -> Any:
@@ -53,7 +54,7 @@ class QuantizedAttention(keras.layers.Layer):
         for affine in (self.project_query, self.project_key, self.project_value, self.project_output):
             affine.built = True
         self.project_output.entered_by(self.ranges["context"])
-        for quantize in (*self.ranges.values(), self.shares):
+        for quantize in self.ranges.values():
             quantize.build(None)
 
     def call(self, query: Any, value: Any, key: Any = None, training: bool | None = None) -> Any:
@@ -66,10 +67,15 @@ class QuantizedAttention(keras.layers.Layer):
                 ("values", self.project_value, value),
             )
         )
-        scores = self.ranges["scores"](ops.matmul(queries, ops.transpose(keys, (0, 1, 3, 2))), training=training)
-        shares = self.dropout(self.shares(ops.softmax(scores)), training=training)
-        context = self.ranges["context"](ops.matmul(shares, values), training=training)
+        scores = self._product("scores", queries, ops.transpose(keys, (0, 1, 3, 2)), "queries", "keys", training)
+        shares = self.dropout(self.ranges["shares"](ops.softmax(scores)), training=training)
+        context = self._product("context", shares, values, "shares", "values", training)
         return self.project_output(ops.transpose(context, (0, 2, 1, 3)))
+
+    def _product(self, name: str, x: Any, y: Any, name_of_x: str, name_of_y: str, training: bool | None) -> Any:
+        product = ops.cast(ops.matmul(x, y), "float32")
+        scales = (self.ranges[of].scale for of in (name_of_x, name_of_y, name))
+        return ops.cast(self.ranges[name](rounded_twice(product, *scales), training=training), x.dtype)
 
     def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> Any:
         return self.layer.compute_output_shape(query_shape, value_shape, key_shape)

@@ -60,7 +60,7 @@ def bias_on_grid(bias: Any, scale: Any) -> Any:
 def activations_on_grid(x: Any, low: Any, high: Any) -> Any:
     """Rounds activations to the 256 levels of int8 that hold `low`, 0 and `high`, or nearly so.
 
-    `scale = (high - low) / 255`, rounded up to 12 bits, `zero = round(-low / scale)`, and
+    `scale = (high - low) / 255`, rounded up to 16 bits, `zero = round(-low / scale)`, and
     `x → scale · (clip(round(x / scale) + zero, 0, 255) - zero)`. The gradient passes between the ends, and is 0
     outside.
 
@@ -83,11 +83,11 @@ def activations_on_grid(x: Any, low: Any, high: Any) -> Any:
 
 
 def activation_scale(low: Any, high: Any) -> Any:
-    """The step of `activations_on_grid`: `(high - low) / 255`, rounded up to 12 bits, so that 255 times it is exact.
+    """The step of `activations_on_grid`: `(high - low) / 255`, rounded up to 16 bits, so that 255 times it is exact.
 
     TFLite's operators are given the ends and its files the step: so both compute with the same numbers.
     """
-    dropped = (1 << 12) - 1
+    dropped = (1 << 8) - 1
     step = (ops.cast(high, "float32") - ops.cast(low, "float32")) / 255.0
     return tf.bitcast((tf.bitcast(ops.stop_gradient(step), "int32") + dropped) & ~dropped, "float32")
 

@@ -32,6 +32,11 @@ class QuantizedLayerNormalization(keras.layers.Layer):
         self.decay = decay
         self.ranges = [FakeQuantize(decay, name=step) for step in _STEPS]
 
+    @property
+    def rounding(self) -> FakeQuantize:
+        """What rounds the result."""
+        return self.ranges[-1]
+
     def build(self, input_shape: Any) -> None:
         if not self.layer.built:
             self.layer.build(input_shape)

@@ -48,12 +48,12 @@ def test_activations_have_256_levels_of_which_one_is_zero(low, high):
     assert len(np.unique(found)) == pytest.approx(256, abs=2)
 
 
-def test_the_step_has_12_bits_and_is_no_less_than_a_255th():
+def test_the_step_has_16_bits_and_is_no_less_than_a_255th():
     for high in RNG.uniform(1e-4, 1e4, size=200).astype("float32"):
         step = float(activation_scale(0.0, high))
         mantissa, _ = np.frexp(step)
-        assert mantissa * 2**12 == int(mantissa * 2**12)
-        assert high / 255 * (1 - 1e-7) <= step <= high / 255 * (1 + 2**-11)
+        assert mantissa * 2**16 == int(mantissa * 2**16)
+        assert high / 255 * (1 - 1e-7) <= step <= high / 255 * (1 + 2**-15)
 
 
 def gradient(function, x):

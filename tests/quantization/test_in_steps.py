@@ -8,6 +8,7 @@ from keras_kd.quantization.attention import QuantizedAttention
 from keras_kd.quantization.grid import activation_scale
 from keras_kd.quantization.normalization import QuantizedLayerNormalization
 from keras_kd.quantization.scaling import QuantizedScaling
+from tests.quantization.test_double_rounding import by_integers
 
 RNG = np.random.default_rng(3)
 
@@ -93,12 +94,21 @@ def test_attention_before_and_after_the_ranges_are_known():
         return np.einsum("bhtd,hdc->btc", context, kernel) + weights["attention_output/bias"]
 
     given = [("query", x), ("key", y), ("value", y)]
-    ranges = {**layer.ranges, "shares": layer.shares}
+    ranges = layer.ranges
     fixed_only = attend(lambda name, v: rounded(v, ranges[name]) if name == "shares" else v)
     np.testing.assert_allclose(layer(x, y), fixed_only, atol=2e-2)
     layer(x, y, training=True)
     found = np.asarray(layer(x, y), "float64")
-    expected = attend(lambda name, v: rounded(v, ranges[name]))
+    factors = {"scores": ("queries", "keys"), "context": ("shares", "values")}
+
+    def say(name, v):
+        if name not in factors:
+            return rounded(v, ranges[name])
+        step = float(ranges[factors[name][0]].scale) * float(ranges[factors[name][1]].scale)
+        result = float(ranges[name].scale)
+        return rounded(result * by_integers(np.round(v / step), step / result), ranges[name])
+
+    expected = attend(say)
     assert np.abs(found - expected).mean() < 1e-3
     assert np.abs(found - np.asarray(plain(x, y))).mean() > 1e-2
 
