@@ -138,6 +138,18 @@ def test_names_that_no_signature_may_have_are_made_plain(tmp_path):
     np.testing.assert_array_equal(structured["same"], np.eye(3))
 
 
+def test_a_student_of_sounds_of_any_length(tmp_path):
+    # Three frames at least: what is run to see whether it runs must not be shorter.
+    student = keras.Sequential(
+        [keras.Input((None, 4), name="frames"), layers.Conv1D(5, 3), layers.GlobalMaxPooling1D(), layers.Dense(2)]
+    )
+    x = RNG.normal(size=(3, 9, 4)).astype("float32")
+    export_student(student, tmp_path, formats="tflite", quantize=("float32", "int8"), representative_data=x)
+    for length in (3, 9):
+        found = LiteRTModel(tmp_path / "student.tflite")(x[:, :length])
+        np.testing.assert_allclose(found, np.asarray(student(x[:, :length])), rtol=1e-4, atol=1e-5)
+
+
 def test_an_operator_without_a_counterpart_is_named(tmp_path):
     student = keras.Sequential(
         [keras.Input((3, 3)), layers.Lambda(lambda x: keras.ops.real(keras.ops.fft2((x, x))[0]), name="spectrum")]
