@@ -1,6 +1,6 @@
 """Does a discriminator add to soft targets? Every mode of `kd.AdversarialDistiller` on MNIST and Fashion-MNIST.
 
-    TFDS_DATA_DIR=... python benchmarks/adversarial.py                     # about ten minutes on 2 cores
+    TFDS_DATA_DIR=... python benchmarks/adversarial.py                     # half an hour of one core
 
 A small CNN teaches, trained on 20,000 images; the student is an MLP that sees 2,000 others, drawn anew for each seed.
 Every row has the same images, steps and initial weights of the student, and chooses from three settings on validation
@@ -194,9 +194,9 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"`{COMMAND}`: the student, an MLP of {first['parameters']:,} parameters, sees {EXAMPLES:,} images that its "
         f"teacher, a CNN, has not seen, {EPOCHS} epochs. Settings are chosen on {VALIDATION:,} validation images with "
-        f"seed {SEEDS[0]}, three for each row. Test accuracy in percent, mean and standard deviation over {len(SEEDS)} "
-        "seeds; gains in points, paired by seed, with their 95 % interval. The discriminator's accuracy is that of the "
-        "last epoch; at 50 it cannot tell.",
+        f"seed {SEEDS[0]}, three for each row beside what it takes over of the rows above. Test accuracy in percent, "
+        f"mean and standard deviation over {len(SEEDS)} seeds; gains in points, paired by seed, with their 95 % "
+        "interval. The discriminator's accuracy is that of the last epoch; at 50 it cannot tell.",
         "",
         "| data set | student | setting | its discriminator | test accuracy | over soft targets | |",
         "|---|---|---|---|---|---|---|",

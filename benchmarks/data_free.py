@@ -1,6 +1,6 @@
 """MNIST without one real training image: DFAD and DAFL, LeNet-5 to LeNet-5-half, three seeds.
 
-    TFDS_DATA_DIR=... python benchmarks/data_free.py                             # half an hour on 2 cores
+    TFDS_DATA_DIR=... python benchmarks/data_free.py                             # twenty minutes of one core
     python benchmarks/data_free.py --batch 512 --width 64 --dfad-rounds 2000 --dafl-rounds 24000   # as published
 
 The teacher is trained once, on labelled images. Each student then sees what a generator draws, and nothing else, for a

@@ -10,7 +10,7 @@ import keras_kd as kd
 from keras_kd.adversarial.kdgan import KDGAN, label_discriminator
 from keras_kd.adversarial.three_players import ThreePlayerDistiller
 from tests.adversarial.players import X, Y, as_arrays
-from tests.adversarial.three_players import RATES, refused, sgd, three
+from tests.adversarial.three_players import RATES, check_refused, sgd, three
 from tests.distiller.small_models import answers, assert_same, compiled_distiller, cross_entropy, mlp, twin
 
 WEIGHTS = np.random.default_rng(5).uniform(0.5, 2.0, len(X)).astype("float32")
@@ -231,5 +231,5 @@ def test_the_default_discriminator_scores_the_classes_of_images():
     ],
 )
 def test_settings_out_of_range_are_refused(argument, value, bounds):
-    with refused(f"`KDGAN`: `{argument}` must be {bounds}. Received: {argument}={value!r}."):
+    with check_refused(f"`KDGAN`: `{argument}` must be {bounds}. Received: {argument}={value!r}."):
         KDGAN(**{argument: value})

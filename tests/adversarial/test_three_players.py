@@ -8,7 +8,7 @@ import keras_kd as kd
 from keras_kd.adversarial.kdgan import KDGAN, label_discriminator
 from keras_kd.adversarial.three_players import OWNER, ThreePlayerDistiller
 from tests.adversarial.players import X, Y, as_arrays
-from tests.adversarial.three_players import RATES, refused, three
+from tests.adversarial.three_players import RATES, check_refused, three
 from tests.distiller.small_models import answers, assert_same, cross_entropy, mlp
 
 
@@ -123,7 +123,7 @@ def softmaxed():
     ids=["mode", "on", "probabilities"],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments, text):
-    with refused(text):
+    with check_refused(text):
         ThreePlayerDistiller(**{"student": mlp(), "teacher": mlp(7), **arguments})
 
 
@@ -139,7 +139,7 @@ def test_a_frozen_teacher_is_refused_before_the_first_step():
         f"{OWNER}: the teacher `frozen` has nothing to train: its layers are frozen. Set its `trainable = True`, or "
         "take an `AdversarialDistiller`, whose teacher is only read."
     )
-    with refused(text):
+    with check_refused(text):
         three(teacher=teacher).fit(X, Y, verbose=0)
 
 
@@ -150,7 +150,7 @@ def test_a_teacher_that_has_learned_is_not_replaced():
         f"{OWNER}: `first` is its teacher and has learned, so no other can take its place; a loaded distiller has the "
         f"teacher that was saved. Received: {other!r}. Make a new distiller for it."
     )
-    with refused(text):
+    with check_refused(text):
         distiller.teacher = other
 
 
@@ -162,7 +162,7 @@ def test_two_players_with_one_optimizer_are_refused(shared):
         f"{OWNER}: each of the three players needs an optimizer of its own. Received: `shared` for the teacher and "
         "another. Leave `teacher_optimizer` out for one of the student's settings."
     )
-    with refused(text):
+    with check_refused(text):
         three().compile(**optimizers)
 
 

@@ -31,6 +31,6 @@ def three(student=None, teacher=None, discriminator=None, *args, compile_with=No
     return distiller
 
 
-def refused(text):
+def check_refused(text):
     """A context in which a ValueError with just this text is raised."""
     return pytest.raises(ValueError, match=f"^{re.escape(text)}$")

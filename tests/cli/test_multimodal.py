@@ -113,7 +113,7 @@ def run(manifest, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def test_set(rows, run):
+def held_out(rows, run):
     folder, listed = rows
     vocabulary = read(run[0], "vocabulary.json")["text"]["vocabulary"]
     return as_arrays(folder, [row for row in listed if row["split"] == "test"], vocabulary)
@@ -131,8 +131,8 @@ def test_everything_that_is_told_to_be_written_is_there(run):
     assert Image.open(out / "curves.png").format == "PNG"
 
 
-def test_a_teacher_of_three_modalities_has_learnt_and_is_on_record(run, test_set):
-    (out, printed), (x, labels) = run, test_set
+def test_a_teacher_of_three_modalities_has_learnt_and_is_on_record(run, held_out):
+    (out, printed), (x, labels) = run, held_out
     record = read(out)
     accuracy = right(logits_of(out / "teacher.keras", x), labels)
     assert accuracy > 0.8
@@ -154,8 +154,8 @@ def test_the_student_sees_images_alone_and_learns_from_labels_and_teacher(run):
     )
 
 
-def test_the_file_for_the_phone_says_of_real_images_what_keras_says(run, test_set):
-    (out, _), (x, labels) = run, test_set
+def test_the_file_for_the_phone_says_of_real_images_what_keras_says(run, held_out):
+    (out, _), (x, labels) = run, held_out
     image = {"image": x["image"]}
     logits = logits_of(out / "student.keras", image)
     assert set(LiteRTFile(out / "student.tflite", "test").specs) == {"image"}
@@ -180,8 +180,8 @@ def dropped(run, manifest, tmp_path_factory):
     return out, ran(manifest, out, modality_dropout=0.5, **of_teacher)
 
 
-def test_a_student_of_all_modalities_takes_them_by_name_on_the_phone(dropped, run, test_set):
-    (out, printed), (x, _) = dropped, test_set
+def test_a_student_of_all_modalities_takes_them_by_name_on_the_phone(dropped, run, held_out):
+    (out, printed), (x, _) = dropped, held_out
     assert "The teacher, which sees" not in printed
     specs = LiteRTFile(out / "student.tflite", "test").specs
     assert {name: (spec.shape[1:], spec.dtype.name) for name, spec in specs.items()} == {
@@ -194,8 +194,8 @@ def test_a_student_of_all_modalities_takes_them_by_name_on_the_phone(dropped, ru
     assert read(out)["teacher_accuracy"] == read(run[0])["teacher_accuracy"]
 
 
-def test_a_table_tells_its_accuracy_on_each_subset(dropped, test_set):
-    (out, printed), (x, labels) = dropped, test_set
+def test_a_table_tells_its_accuracy_on_each_subset(dropped, held_out):
+    (out, printed), (x, labels) = dropped, held_out
     table = read(out)["subsets"]
     assert list(table) == SUBSETS
     lines = printed.splitlines()
