@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_kd", "keras_kd.*"]),
-    package_data={"keras_kd": ["py.typed", "data/digits.npz"]},
+    package_data={"keras_kd": ["py.typed", "data/digits.npz", "page/style.css"]},
     python_requires=">=3.11,<3.14",
     install_requires=[
         "tensorflow>=2.20",
@@ -34,6 +34,8 @@ setup(
             "scipy",
             "scikit-learn",  # the origin of the embedded digits, to check them against
             "pillow",  # writes the image folders that the tests read
+            "pandas",  # holds a report as a table
+            "selenium",  # drives a real browser over the report's page, where there is one
             "nbclient",
             "nbformat",
             "ipykernel",
