@@ -15,6 +15,7 @@ from keras_kd.export import export_student
 from keras_kd.export.arguments import CALIBRATION_EXAMPLES
 from keras_kd.export.serving import input_specs
 from keras_kd.export.tflite import INTEGERS
+from keras_kd.quantization import is_fake_quantized
 from keras_kd.teachers import Teacher
 
 WRITTEN = ("saved_model", "student*.tflite", "labels.txt", "report.json", "evaluation.json")
@@ -52,9 +53,10 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
     out, quantize = Path(options.out), _listed(options.quantize)
-    _check(options, out, quantize)
+    _check_folder(options, out)
     labels = Path(options.labels).read_text(encoding="utf-8").splitlines() if options.labels else None
     student = load_model(options.student, "student")
+    _check_examples(options, student, quantize)
     examples = _examples_of(options, student) if options.dataset else _Examples()
     try:
         report = export_student(
@@ -124,15 +126,20 @@ def _examples_of(options: argparse.Namespace, student: keras.Model) -> _Examples
     )
 
 
-def _check(options: argparse.Namespace, out: Path, quantize: list[str]) -> None:
-    integers = [form for form in quantize if form in INTEGERS]
-    if integers and not options.dataset:
-        raise ValueError(f"--quantize {integers[0]} needs --dataset, whose training part it is calibrated with.")
-    if options.teacher and not options.dataset:
-        raise ValueError("--teacher needs --dataset, the examples to ask it about.")
+def _check_folder(options: argparse.Namespace, out: Path) -> None:
     found = sorted(path.name for pattern in WRITTEN for path in out.glob(pattern))
     if found and not options.overwrite:
         raise ValueError(f"{out} has {', '.join(found)}. Choose another folder, or pass --overwrite.")
+
+
+def _check_examples(options: argparse.Namespace, student: keras.Model, quantize: list[str]) -> None:
+    if options.dataset:
+        return
+    if options.teacher:
+        raise ValueError("--teacher needs --dataset, the examples to ask it about.")
+    integers = [form for form in quantize if form in INTEGERS]
+    if integers and not is_fake_quantized(student):
+        raise ValueError(f"--quantize {integers[0]} needs --dataset, whose training part it is calibrated with.")
 
 
 def _listed(text: str) -> list[str]:

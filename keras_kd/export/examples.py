@@ -1,6 +1,6 @@
 """Evaluation and calibration data as NumPy batches, in the forms that Keras takes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -46,7 +46,14 @@ def unpacked(data: Any) -> tuple[Any, Any]:
     return (data, None) if isinstance(data, list) else keras.utils.unpack_x_y_sample_weight(data)[:2]
 
 
-def batched(data: Any, specs: Sequence[tf.TensorSpec], argument: str, *, whole: bool) -> Any:
+def batched(
+    data: Any,
+    specs: Sequence[tf.TensorSpec],
+    argument: str,
+    *,
+    whole: bool,
+    student_part: Callable[[Any], Any] = lambda x: x,
+) -> Any:
     """Return the data with their examples in batches.
 
     Args:
@@ -54,6 +61,7 @@ def batched(data: Any, specs: Sequence[tf.TensorSpec], argument: str, *, whole: 
         specs: name, shape and type of every input, in order. The first dimension is the batch.
         argument: what they were given as, for the text of errors.
         whole: whether all of them will be read.
+        student_part: picks what the student sees of `x`. Defaults to all of it.
 
     Returns:
         `data`, batched if they were not.
@@ -68,7 +76,7 @@ def batched(data: Any, specs: Sequence[tf.TensorSpec], argument: str, *, whole: 
             f"`export_student`: `{argument}` must have an end. Received: an infinite data set. Say how much of it is "
             f"to be read, with `{argument}.take(n)`."
         )
-    x, _ = unpacked(data.element_spec)
+    x = student_part(unpacked(data.element_spec)[0])
     by_name = isinstance(x, dict) and {spec.name for spec in specs} <= set(x)
     found = [x[spec.name] for spec in specs] if by_name else keras.tree.flatten(x)
     single = len(found) == len(specs) and all(

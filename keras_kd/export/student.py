@@ -121,8 +121,8 @@ def export_student(
         quantized_io: whether "int8" and "int16x8" files take and give integers where the others have real numbers;
             their scales and zero points are in the metadata. Defaults to `False`: float32 in and out.
         allow_flex: whether a student that needs them may have TensorFlow's own operators, in forms of floating point.
-            LiteRT does not run such a file without its Flex delegate, which is not in Python: only its latency is
-            measured, by TensorFlow, and the report says so. Defaults to `False`.
+            LiteRT does not run such a file without its Flex delegate, which is not in Python: it is not measured, and
+            the report says so. Defaults to `False`.
 
     Returns:
         The `ExportReport`. Latencies are this host's, with one thread and with one for each core.
@@ -154,7 +154,7 @@ def export_student(
     specs = keras.tree.flatten(input_specs(fused))
     parameters, student = student.count_params(), fused
     labels = labels if labels is None else checked_labels(labels, class_counts(student))
-    evaluation_data = batched(evaluation_data, specs, "evaluation_data", whole=True)
+    evaluation_data = batched(evaluation_data, specs, "evaluation_data", whole=True, student_part=teaching.student_part)
     calibration = []
     if "tflite" in formats:
         if representative_data is not None:

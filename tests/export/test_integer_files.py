@@ -7,6 +7,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
+import keras_kd as kd
 from keras_kd.export import LiteRTModel, export_student
 from tests.export import architectures as kinds
 
@@ -122,6 +123,12 @@ def test_evaluation_data_may_come_one_by_one(student, tmp_path):
     data = tf.data.Dataset.from_tensor_slices(({"image": IMAGES, "more": y}, y))
     (file,) = export_student(student, tmp_path, formats="tflite", evaluation_data=data).files
     assert (file.examples, file.accuracy) == (40, 1.0)
+    teacher = keras.Sequential([keras.Input((2,)), layers.Dense(3)])
+    distiller = kd.Distiller(student, kd.Teacher(teacher, inputs=["more"]), student_inputs=["picture"])
+    data = tf.data.Dataset.from_tensor_slices(({"picture": IMAGES, "more": IMAGES[:, 0, 0]}, y))
+    report = export_student(distiller, tmp_path, formats="tflite", evaluation_data=data)
+    said = IMAGES[:, 0, 0] @ teacher.get_weights()[0]
+    assert report.keras_teacher_agreement == pytest.approx(np.mean(said.argmax(1) == y))
 
 
 @pytest.mark.parametrize(
