@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 
 RUNS = 50
 LEAST_RUNS = 5
@@ -13,13 +14,12 @@ SECONDS = 0.25
 ROUND = 5
 
 
-def costs(interpreter: Any, path: str, named: dict[str, np.ndarray], threads: int) -> dict[str, Any]:
+def costs(path: str, named: dict[str, np.ndarray], threads: int) -> dict[str, Any]:
     """Time invocations of a file with one thread and with several, and read how much memory the first load took.
 
     The two take turns, five runs each, so that what else the host does falls on both alike.
 
     Args:
-        interpreter: the class `Interpreter` of LiteRT or of TensorFlow.
         path: a `.tflite` file with one signature.
         named: inputs by name of one batch, in the types and of a size that the file takes.
         threads: the other number of threads.
@@ -29,12 +29,12 @@ def costs(interpreter: Any, path: str, named: dict[str, np.ndarray], threads: in
         system does not tell.
     """
     before = _peak_bytes()
-    loaded = {1: _loaded(interpreter, path, named, 1)}
+    loaded = {1: _loaded(path, named, 1)}
     for _ in range(ROUND):
         loaded[1].invoke()
     after = _peak_bytes()
     if threads > 1:
-        loaded[threads] = _loaded(interpreter, path, named, threads)
+        loaded[threads] = _loaded(path, named, threads)
         loaded[threads].invoke()
     times: dict[int, list[float]] = {count: [] for count in loaded}
     while running := [count for count in loaded if not _enough(times[count])]:
@@ -48,7 +48,7 @@ def _enough(milliseconds: list[float]) -> bool:
     return len(milliseconds) >= RUNS or (len(milliseconds) >= LEAST_RUNS and sum(milliseconds) >= 1000 * SECONDS)
 
 
-def _timed(interpreter: Any) -> list[float]:
+def _timed(interpreter: Interpreter) -> list[float]:
     times = []
     for _ in range(ROUND):
         start = time.perf_counter()
@@ -57,8 +57,8 @@ def _timed(interpreter: Any) -> list[float]:
     return times
 
 
-def _loaded(interpreter: Any, path: str, named: dict[str, np.ndarray], threads: int) -> Any:
-    loaded = interpreter(model_path=path, num_threads=threads)
+def _loaded(path: str, named: dict[str, np.ndarray], threads: int) -> Interpreter:
+    loaded = Interpreter(model_path=path, num_threads=threads)
     # An interpreter whose signature runner is alive refuses to be resized, so the runner is not kept.
     details = loaded.get_signature_runner().get_input_details()
     for name, array in named.items():
@@ -86,12 +86,10 @@ def _peak_bytes() -> int | None:
 
 
 def _main() -> None:
-    from ai_edge_litert.interpreter import Interpreter
-
     path, inputs, threads = sys.argv[1:]
     with np.load(inputs) as arrays:
         named = dict(arrays)
-    print(json.dumps(costs(Interpreter, path, named, int(threads))))
+    print(json.dumps(costs(path, named, int(threads))))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def measure(
     Args:
         student: the Keras model, which computes in float32.
         serving: names and structure of its inputs and outputs.
-        files: the files by form. Those that need Flex are timed alone.
+        files: the files by form, none that needs Flex.
         data: as `batches` takes it.
         teaching: who taught the student, and what it sees of the inputs.
         tolerances: least agreement with Keras by form.
@@ -71,7 +71,7 @@ def measure(
     asking = Asking(teaching)
     teacher = _TeacherTally(teaching, asking, folder)
     evaluation = Evaluation(labels, _scores(student))
-    models = {form: LiteRTModel(file.path) for form, file in files.items() if not file.flex}
+    models = {form: LiteRTModel(file.path) for form, file in files.items()}
     itself, tallies, example = Tally(), {form: Tally() for form in models}, {}
     for said in answers(student, serving, teaching, asking, data):
         example = example or said.inputs
@@ -85,8 +85,7 @@ def measure(
     measured = {}
     for form, file in files.items():
         named = {name: array[[0] * (file.batch_size or 1)] for name, array in example.items()}
-        counted = tallies[form].figures() if form in tallies else {}
-        measured[form] = replace(file, **counted, **host_figures(file.path, named, flex=file.flex))
+        measured[form] = replace(file, **tallies[form].figures(), **host_figures(file.path, named))
     return Measurements(itself.accuracy, itself.teacher_agreement, measured, teacher.figures(), evaluation.to_dict())
 
 

@@ -24,8 +24,8 @@ class ExportedFile:
         gzip_bytes: size of a TFLite file after gzip at level 9, as a download has it, in bytes.
         sha256: checksum of a TFLite file, in hexadecimal.
         batch_size: the batch that a TFLite file is fixed to; `None` if it takes any.
-        flex: whether it needs TensorFlow's operators beside the built-in ones; it was timed by TensorFlow then, and
-            not run over the evaluation data.
+        flex: whether it needs TensorFlow's operators beside the built-in ones; it was not
+            run then.
         examples: number of evaluation examples that the file was run on.
         agreement: share of examples where the largest output is Keras's, at every position of every output.
         max_abs_difference: largest absolute difference of an output from Keras's.

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_kd.export import host
 from keras_kd.litert import LiteRTFile, quantised
+
+_SCRIPT = Path(__file__).with_name("host.py")
 
 
 def cores() -> int:
@@ -20,14 +21,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def host_figures(path: str | PathLike, named: dict[str, np.ndarray], flex: bool = False) -> dict[str, Any]:
+def host_figures(path: str | PathLike, named: dict[str, np.ndarray]) -> dict[str, Any]:
     """Measure latency and peak memory of a TFLite file on this host.
 
     Args:
         path: a `.tflite` file with one signature.
         named: inputs by name of one batch of a size that the file takes: float32, or the type that the file takes.
-        flex: whether the file needs TensorFlow's operators: it is then run in this process, and its memory is not
-            known.
 
     Returns:
         Those fields of an `ExportedFile`, in milliseconds and bytes.
@@ -36,14 +35,14 @@ def host_figures(path: str | PathLike, named: dict[str, np.ndarray], flex: bool 
         RuntimeError: if the process that measures fails.
     """
     threads = cores()
-    found = _with_tensorflow(path, named, threads) if flex else _in_a_process(path, named, threads)
+    found = _in_a_process(path, named, threads)
     one, several = (found["milliseconds"][str(count)] for count in (1, threads))
     return {
         "latency_ms_median": float(np.median(one)),
         "latency_ms_p95": float(np.percentile(one, 95)),
         "latency_ms_median_threads": float(np.median(several)),
         "latency_ms_p95_threads": float(np.percentile(several, 95)),
-        "peak_memory_bytes": None if flex else found["peak_bytes"],
+        "peak_memory_bytes": found["peak_bytes"],
     }
 
 
@@ -54,7 +53,7 @@ def _in_a_process(path: str | PathLike, named: dict[str, np.ndarray], threads: i
         inputs = Path(folder) / "inputs.npz"
         np.savez(inputs, **taken)
         # `-P`: the modules beside the script must not stand in for others of their names.
-        command = [sys.executable, "-P", host.__file__, fspath(path), fspath(inputs), str(threads)]
+        command = [sys.executable, "-P", fspath(_SCRIPT), fspath(path), fspath(inputs), str(threads)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = " ".join(done.stderr.strip().splitlines()[-1:]) or "no message"
@@ -63,9 +62,3 @@ def _in_a_process(path: str | PathLike, named: dict[str, np.ndarray], threads: i
             f"{done.returncode}: {said}. No file was written."
         )
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _with_tensorflow(path: str | PathLike, named: dict[str, np.ndarray], threads: int) -> dict[str, Any]:
-    import tensorflow as tf
-
-    return host.costs(tf.lite.Interpreter, fspath(path), named, threads)
