@@ -46,3 +46,17 @@ def test_each_map_stands_below_its_image_on_its_own_scale(shape):
 def test_history_is_read_as_keras_writes_it(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n0,1.5,2.5\n1,1.25,2.25\n")
     assert plots.read_history(tmp_path / "history.csv") == {"loss": [1.5, 1.25], "val_loss": [2.5, 2.25]}
+
+
+def test_quality_stands_against_size_and_latency_with_a_legend():
+    points = [
+        {"name": "int8", "bytes": 4_000, "milliseconds": 0.5, "agreement": 0.9},
+        {"name": "teacher", "bytes": 90_000, "milliseconds": 7.0, "agreement": 1.0},
+    ]
+    drawn = plots.quality_against_costs(points, "agreement")
+    sizes, latencies = drawn.axes
+    assert [line.get_xydata().tolist() for line in sizes.lines] == [[[4, 0.9]], [[90, 1.0]]]
+    assert [line.get_xydata().tolist() for line in latencies.lines] == [[[0.5, 0.9]], [[7, 1.0]]]
+    assert [text.get_text() for text in drawn.legends[0].texts] == ["int8", "teacher"]
+    assert sizes.get_ylabel() == "agreement"
+    assert len({line.get_marker() for line in sizes.lines}) == 2

@@ -170,7 +170,7 @@ def test_no_file_holds_more_than_the_student(run, tmp_path):
     out, shapes = run[0], [(6,), (6, 10), (10,), (64, 6)]
     assert {path.name for path in out.iterdir()} == {
         *("student.keras", "saved_model", "student.tflite", "report.json", "run.json", "history.csv", "curves.png"),
-        "checkpoint",
+        *("checkpoint", "evaluation.json", "labels.txt"),
     }
     assert arrays_of_keras_file(out / "student.keras") == shapes
     assert arrays_of_saved_model(out / "saved_model") == shapes
