@@ -42,14 +42,21 @@ def needs_flex(content: bytes) -> bool:
     return any((code.customCode or b"").startswith(b"Flex") for code in codes)
 
 
-def in_float(content: bytes) -> list[str]:
-    """Return the operators of a TFLite file that compute in floating point, each with its place, a few at most."""
+def in_float(content: bytes, apart_from: str) -> list[str]:
+    """Return the operators of a TFLite file that compute in floating point, each with its place, a few at most.
+
+    Args:
+        content: the file.
+        apart_from: name of a layer that may.
+    """
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     types = {tensor.name.decode(): tensor.type for graph in model.subgraphs for tensor in graph.tensors}
     found = [
         f"{operator} at {place!r}"
         for operator, reads, place in _placed(content)
-        if operator not in ("QUANTIZE", "DEQUANTIZE") and schema.TensorType.FLOAT32 in {types[name] for name in reads}
+        if operator not in ("QUANTIZE", "DEQUANTIZE")
+        and apart_from not in place
+        and schema.TensorType.FLOAT32 in {types[name] for name in reads}
     ]
     return found[:_SHOWN]
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from keras_kd.export import LiteRTModel, export_student, read_metadata
+from keras_kd.quantization import fake_quantize
 
 RNG = np.random.default_rng(5)
 
@@ -96,6 +97,18 @@ def test_a_layer_with_weights_and_a_half_precision_student(tmp_path):
     expected = softmax(((x - x.mean(0)) / x.std(0)) @ student.get_weights()[0])
     np.testing.assert_allclose(LiteRTModel(tmp_path / "student.tflite")(x), expected, atol=1e-4)
     assert student.layers[-1].compute_dtype == "float16"
+
+
+def test_a_student_with_ranges_of_its_own_takes_bytes_too(tmp_path):
+    pixels = RNG.integers(0, 256, size=(60, 4, 4, 1)).astype("uint8")
+    student, scaled = fake_quantize(flat()), (pixels / 127.5 - 1.0).astype("float32")
+    student.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    student.fit(scaled, np.arange(60) % 3, verbose=0)
+    options = {"quantize": "int8", "evaluation_data": pixels, "preprocess": of_bytes(), "softmax": True}
+    export_student(student, tmp_path, formats="tflite", **options)
+    expected = softmax(student.predict(scaled, verbose=0))
+    found = LiteRTModel(tmp_path / "student_int8.tflite")(pixels)
+    np.testing.assert_allclose(found, expected, atol=3 / 256)  # the softmax of 8 bits has steps of 1 / 256
 
 
 def headed(activation, units=3):
