@@ -10,8 +10,6 @@ from keras_kd import (
     losses,
     modalities,
     objectives,
-    page,
-    pruning,
     quantization,
     robust,
     schedules,
@@ -26,6 +24,7 @@ from keras_kd.robust import RobustDistiller
 from keras_kd.teachers import Ensemble, Teacher
 
 if TYPE_CHECKING:
+    from keras_kd import page, pruning
     from keras_kd.assistants import AssistantPlan, TeacherAssistantChain, plan_assistants, scale_model
     from keras_kd.cache import cache_teacher, open_cache
 
@@ -66,10 +65,13 @@ _LAZY = {
     **dict.fromkeys(("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"), "assistants"),
     **dict.fromkeys(("cache_teacher", "open_cache"), "cache"),
 }
+_LAZY_MODULES = ("page", "pruning")
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use, as in `keras_kd.cache`.
     if name in _LAZY:
         return getattr(importlib.import_module(f"keras_kd.{_LAZY[name]}"), name)
+    if name in _LAZY_MODULES:
+        return importlib.import_module(f"keras_kd.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -59,6 +59,7 @@ def public(namespace):
 
 
 NAMES = [named for space in (keras_kd, keras_kd.losses, keras_kd.objectives, keras_kd.data) for named in public(space)]
+NAMES += [named for space in (keras_kd.page, keras_kd.quantization) for named in public(space)]
 NAMES += [
     (f"keras_kd.schedules.{name}", value)
     for name, value in vars(keras_kd.schedules).items()

@@ -31,7 +31,7 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
         zip(("y_train", "y_val", "y_test"), y, strict=True)
     )
-    live, cached, assisted, several, played = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    live, cached, exported, learnt, assisted, several, played = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(live, names)
     logits = names["student"].predict(x[2], verbose=0)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
@@ -42,6 +42,15 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     said, seen = shown[0][0].heard().outputs["output_0"], shown[0][0].x
     np.testing.assert_allclose(said, names["teacher"](seen), atol=1e-2)
     assert len(names["history"].history["soft_targets"]) == 4
+
+    exec(exported, names)
+    assert [file.agreement for file in names["report"].files[1:]] == [1.0] * 3
+    assert keras_kd.export.read_labels(tmp_path / "saved_models/phone/student.tflite")[9] == "class 9"
+    assert "CC BY 4.0" in (tmp_path / "saved_models/phone/report.html").read_text(encoding="utf-8")
+
+    exec(learnt, names)
+    said = names["learner"].predict(x[2], verbose=0)
+    np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/int8/student_int8.tflite")(x[2]), said, atol=1e-4)
 
     exec(assisted, names)
     (record,) = [record for record in names["chain"].records if record.name == names["student"].name]

@@ -2,11 +2,19 @@
 
 import re
 from collections.abc import Iterator
-
-from ai_edge_litert import schema_py_generated as schema
+from types import ModuleType
 
 _SHOWN = 4
-_BUILTINS = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+
+
+def _schema() -> ModuleType:
+    from ai_edge_litert import schema_py_generated  # LiteRT is slow to import, and only needed here
+
+    return schema_py_generated
+
+
+def _builtins() -> dict[int, str]:
+    return {code: name for name, code in vars(_schema().BuiltinOperator).items() if isinstance(code, int)}
 
 
 def of_converter(message: str) -> list[str]:
@@ -33,12 +41,12 @@ def of_quantizer(message: str, content: bytes) -> list[str]:
         for operator, reads, place in _placed(content)
         if operator in operators or reads & tensors
     ]
-    return found[:_SHOWN] or sorted(operators & set(_BUILTINS.values()))
+    return found[:_SHOWN] or sorted(operators & set(_builtins().values()))
 
 
 def needs_flex(content: bytes) -> bool:
     """Tell whether a TFLite file holds operators of TensorFlow."""
-    codes = schema.ModelT.InitFromPackedBuf(content, 0).operatorCodes
+    codes = _schema().ModelT.InitFromPackedBuf(content, 0).operatorCodes
     return any((code.customCode or b"").startswith(b"Flex") for code in codes)
 
 
@@ -49,25 +57,25 @@ def in_float(content: bytes, apart_from: str) -> list[str]:
         content: the file.
         apart_from: name of a layer that may.
     """
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = _schema().ModelT.InitFromPackedBuf(content, 0)
     types = {tensor.name.decode(): tensor.type for graph in model.subgraphs for tensor in graph.tensors}
     found = [
         f"{operator} at {place!r}"
         for operator, reads, place in _placed(content)
         if operator not in ("QUANTIZE", "DEQUANTIZE")
         and apart_from not in place
-        and schema.TensorType.FLOAT32 in {types[name] for name in reads}
+        and _schema().TensorType.FLOAT32 in {types[name] for name in reads}
     ]
     return found[:_SHOWN]
 
 
 def _placed(content: bytes) -> Iterator[tuple[str, set[str], str]]:
     """Name of every operator, names of the tensors that it reads, and name of the one that it writes."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model, builtins = _schema().ModelT.InitFromPackedBuf(content, 0), _builtins()
     for graph in model.subgraphs:
         names = [tensor.name.decode() for tensor in graph.tensors]
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex].builtinCode
             # Of operators fused into one the names stand in a row.
             place = names[operator.outputs[0]].split(";")[0]
-            yield _BUILTINS[code], {names[index] for index in operator.inputs if index >= 0}, place
+            yield builtins[code], {names[index] for index in operator.inputs if index >= 0}, place

@@ -56,7 +56,14 @@ def fake_quantize(student: keras.Model, *, decay: float = 0.99) -> keras.Model:
 
 
 def is_fake_quantized(model: keras.Model) -> bool:
-    """Whether there is a `FakeQuantize` anywhere in a model."""
+    """Whether there is a `FakeQuantize` anywhere in a model.
+
+    Args:
+        model: A built model.
+
+    Returns:
+        Whether `fake_quantize` made it, or a part of it.
+    """
     return any(isinstance(layer, FakeQuantize) for layer in model._flatten_layers())
 
 
