@@ -17,16 +17,16 @@ from keras_kd import (
 from keras_kd.adversarial import AdversarialDistiller  # registered, so that saved models load
 from keras_kd.data_free import DataFreeDistiller
 from keras_kd.distiller import Distiller
-from keras_kd.export import ExportReport, export_student
 from keras_kd.listening import tap
 from keras_kd.modalities import ModalityDropout  # models that hold its layers must load
 from keras_kd.robust import RobustDistiller
 from keras_kd.teachers import Ensemble, Teacher
 
 if TYPE_CHECKING:
-    from keras_kd import page, pruning
+    from keras_kd import export, page, pruning
     from keras_kd.assistants import AssistantPlan, TeacherAssistantChain, plan_assistants, scale_model
     from keras_kd.cache import cache_teacher, open_cache
+    from keras_kd.export import ExportReport, export_student
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,7 @@ __all__ = [
     "cache_teacher",
     "data",
     "data_free",
+    "export",
     "export_student",
     "losses",
     "modalities",
@@ -64,8 +65,9 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"), "assistants"),
     **dict.fromkeys(("cache_teacher", "open_cache"), "cache"),
+    **dict.fromkeys(("ExportReport", "export_student"), "export"),
 }
-_LAZY_MODULES = ("page", "pruning")
+_LAZY_MODULES = ("export", "page", "pruning")
 
 
 def __getattr__(name: str) -> Any:
