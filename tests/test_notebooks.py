@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 
 import keras_kd as kd
 from keras_kd.export import LiteRTModel
+from tests.notebook_to_mobile import check_to_mobile
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
@@ -188,13 +189,14 @@ def tones_and_digits_to_test():
 
 @dataclass(frozen=True)
 class Shown:
-    """What a notebook must show: pictures, sounds, a TFLite file of ten classes, and what it prints."""
+    """What a notebook must show: pictures, sounds, pages, a TFLite file of ten classes, and what it prints."""
 
     pictures: int
     file: str
     least_bytes: int
     check: Callable[[str], None]
     sounds: int = 0
+    pages: int = 0
     examples: Callable[[], tuple] = digits_to_test
 
 
@@ -206,9 +208,10 @@ NOTEBOOKS = {
         1, "saved_models/teacher_assistants/student.tflite", 330 * 4, check_teacher_assistants
     ),
     "05_multimodal": Shown(
-        2, "saved_models/multimodal/student.tflite", 8_000, check_multimodal, 2, tones_and_digits_to_test
+        2, "saved_models/multimodal/student.tflite", 8_000, check_multimodal, 2, examples=tones_and_digits_to_test
     ),
     "06_adversarial": Shown(3, "saved_models/adversarial/student.tflite", 1_626 * 4, check_adversarial),
+    "07_to_mobile": Shown(4, "saved_models/to_mobile/student.tflite", 19_466 * 4, check_to_mobile, pages=1),
 }
 
 
@@ -217,7 +220,7 @@ def numbers(pattern, printed):
 
 
 def accuracy_of_report(printed):
-    (accuracy,) = re.findall(r"accuracy in Keras ([\d.]+)", printed)
+    (accuracy,) = re.findall(r": [\d,]+ parameters, accuracy in Keras ([\d.]+)", printed)
     return float(accuracy)
 
 
@@ -260,8 +263,10 @@ def test_runs_from_top_to_bottom(name, notebook, tmp_path, monkeypatch):
     printed = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
     shown, file = NOTEBOOKS[name], tmp_path / NOTEBOOKS[name].file
 
+    pages = [output.get("data", {}).get("text/html", "") for output in outputs]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == shown.pictures
-    assert sum("<audio" in output.get("data", {}).get("text/html", "") for output in outputs) == shown.sounds
+    assert sum("<audio" in page for page in pages) == shown.sounds
+    assert sum("<iframe" in page for page in pages) == shown.pages
     assert file.name in printed
     assert file.stat().st_size > shown.least_bytes
     x, y = shown.examples()
