@@ -101,8 +101,10 @@ STUDENTS = {
 
 
 @pytest.mark.parametrize("student", STUDENTS)
-def test_a_keras_file_holds_no_teacher_and_predicts_and_evaluates_alike(student, tmp_path):
-    distiller = fitted(student=STUDENTS[student](), teacher=teacher_model())
+def test_a_keras_file_holds_no_teacher_predicts_and_evaluates_alike_and_goes_on_as_if_unbroken(student, tmp_path):
+    teacher = teacher_model()
+    distiller = fitted(student=STUDENTS[student](), teacher=teacher)
+    distiller.alpha, distiller.temperature = 0.6, 2.5
     path = tmp_path / "distiller.keras"
     distiller.save(path)
 
@@ -120,35 +122,18 @@ def test_a_keras_file_holds_no_teacher_and_predicts_and_evaluates_alike(student,
     expected = distiller.evaluate(X, Y, verbose=0, return_dict=True)
     del expected["agreement"]
     assert loaded.evaluate(X, Y, verbose=0, return_dict=True) == pytest.approx(expected, rel=1e-6)
+    assert_goes_on(loaded, distiller, teacher)
 
 
-def test_a_keras_file_loads_in_a_process_that_never_saw_the_models(tmp_path):
-    fitted().save(tmp_path / "distiller.keras")
-    loaded = keras.models.load_model(tmp_path / "distiller.keras", safe_mode=True)
-    assert type(loaded) is kd.Distiller
-    assert loaded.objective_names == ["soft_targets", "hint"]
-
-
-@pytest.mark.parametrize("call", ["fit", "train_on_batch"])
-def test_a_loaded_distiller_asks_for_its_teacher(call, tmp_path):
-    fitted().save(tmp_path / "distiller.keras")
-    loaded = keras.models.load_model(tmp_path / "distiller.keras")
-    with pytest.raises(
-        ValueError, match=r"no teacher to learn from. Assign one, `distiller.teacher = model`; it is not"
-    ):
-        getattr(loaded, call)(X, Y)
-
-
-@pytest.mark.parametrize(
-    ("student", "hint"),
-    [("sequential", False), ("sequential", True), ("functional", True), ("subclassed", True), ("unbuilt", True)],
-)
-def test_a_loaded_distiller_goes_on_as_if_unbroken(student, hint, tmp_path):
+def test_a_loaded_distiller_without_projector_goes_on_as_if_unbroken(tmp_path):
     teacher = teacher_model()
-    distiller = fitted(student=STUDENTS[student](), teacher=teacher, hint=hint)
+    distiller = fitted(teacher=teacher, hint=False)
     distiller.alpha, distiller.temperature = 0.6, 2.5
     distiller.save(tmp_path / "distiller.keras")
-    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    assert_goes_on(keras.models.load_model(tmp_path / "distiller.keras"), distiller, teacher)
+
+
+def assert_goes_on(loaded, distiller, teacher):
     loaded.teacher = teacher
     histories = [one.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0).history for one in (distiller, loaded)]
     assert set(histories[1]) == set(histories[0])
@@ -157,8 +142,30 @@ def test_a_loaded_distiller_goes_on_as_if_unbroken(student, hint, tmp_path):
     assert_same(values_of(loaded.optimizer.variables), values_of(distiller.optimizer.variables), rtol=1e-4, atol=1e-6)
 
 
-def test_weights_files_hold_no_teacher_and_restore(tmp_path):
-    distiller = fitted()
+@pytest.fixture(scope="module")
+def distiller():
+    """Fitted; only to be read."""
+    return fitted()
+
+
+def test_a_keras_file_loads_in_a_process_that_never_saw_the_models(distiller, tmp_path):
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras", safe_mode=True)
+    assert type(loaded) is kd.Distiller
+    assert loaded.objective_names == ["soft_targets", "hint"]
+
+
+@pytest.mark.parametrize("call", ["fit", "train_on_batch"])
+def test_a_loaded_distiller_asks_for_its_teacher(call, distiller, tmp_path):
+    distiller.save(tmp_path / "distiller.keras")
+    loaded = keras.models.load_model(tmp_path / "distiller.keras")
+    with pytest.raises(
+        ValueError, match=r"no teacher to learn from. Assign one, `distiller.teacher = model`; it is not"
+    ):
+        getattr(loaded, call)(X, Y)
+
+
+def test_weights_files_hold_no_teacher_and_restore(distiller, tmp_path):
     path = tmp_path / "distiller.weights.h5"
     distiller.save_weights(path)
     assert teacher_shapes(shapes_in_h5(path)) == []
@@ -186,8 +193,7 @@ def test_weights_load_into_a_distiller_that_has_not_trained_yet(tmp_path):
     assert_same(other.objectives[1].get_weights(), distiller.objectives[1].get_weights(), rtol=1e-5, atol=1e-6)
 
 
-def test_the_students_own_files_hold_the_student_alone(tmp_path):
-    distiller = fitted()
+def test_the_students_own_files_hold_the_student_alone(distiller, tmp_path):
     distiller.student.save(tmp_path / "student.keras")
     distiller.student.save_weights(tmp_path / "student.weights.h5")
     shapes = sorted(tuple(weight.shape) for weight in distiller.student.weights)
@@ -197,8 +203,7 @@ def test_the_students_own_files_hold_the_student_alone(tmp_path):
     np.testing.assert_array_equal(loaded.predict(X, verbose=0), distiller.predict(X, verbose=0))
 
 
-def test_a_tensorflow_checkpoint_holds_no_teacher_and_restores(tmp_path):
-    distiller = fitted()
+def test_a_tensorflow_checkpoint_holds_no_teacher_and_restores(distiller, tmp_path):
     path = tf.train.Checkpoint(distiller).write(str(tmp_path / "checkpoint"))
     shapes = [shape for _, shape in tf.train.list_variables(path)]
     assert teacher_shapes(shapes) == []
@@ -211,8 +216,7 @@ def test_a_tensorflow_checkpoint_holds_no_teacher_and_restores(tmp_path):
 
 
 @pytest.mark.parametrize("exported", ["distiller", "student"])
-def test_an_export_is_the_student_alone(exported, tmp_path):
-    distiller = fitted()
+def test_an_export_is_the_student_alone(exported, distiller, tmp_path):
     plain = twin(distiller.student)
     models = {"received": distiller if exported == "distiller" else distiller.student, "expected": plain}
     folders = [tmp_path / name for name in models]
@@ -263,8 +267,7 @@ def test_another_teacher_may_take_over():
         np.testing.assert_allclose(logged["soft_targets"], [expected], rtol=1e-4)
 
 
-def test_a_copy_of_the_student_is_free_of_the_distiller():
-    distiller = fitted()
+def test_a_copy_of_the_student_is_free_of_the_distiller(distiller):
     copy = twin(distiller.student)
     copy.compile("sgd", cross_entropy())
     before = distiller.student.get_weights()
