@@ -58,8 +58,13 @@ def run(compile_with=None, callbacks=()):
 
 
 @pytest.fixture(scope="module")
-def default_run():
-    return run()
+def csv_log(tmp_path_factory):
+    return tmp_path_factory.mktemp("default") / "log.csv"
+
+
+@pytest.fixture(scope="module")
+def default_run(csv_log):
+    return run(callbacks=[keras.callbacks.CSVLogger(csv_log)])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -134,10 +139,9 @@ def test_a_learning_rate_schedule_is_the_plain_models():
     assert_same(student.get_weights(), plain.get_weights(), rtol=1e-6, atol=1e-7)
 
 
-def test_a_csv_log_holds_what_history_holds(tmp_path):
-    path = tmp_path / "log.csv"
-    history, _ = run(callbacks=[keras.callbacks.CSVLogger(path)])
-    header, *rows = path.read_text().splitlines()
+def test_a_csv_log_holds_what_history_holds(default_run, csv_log):
+    history, _ = default_run
+    header, *rows = csv_log.read_text().splitlines()
     columns = dict(zip(header.split(","), zip(*(map(float, row.split(",")) for row in rows), strict=True), strict=True))
     assert set(columns) == {"epoch", *history}
     for key, values in history.items():
