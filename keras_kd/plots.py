@@ -124,8 +124,12 @@ def quality_against_costs(points: Sequence[Mapping[str, Any]], quality: str = "a
 
 
 def _cost_axis(axes: "Axes", cost: str, quality: str) -> None:
+    from matplotlib.ticker import LogLocator
+
     axes.set(xscale="log", xlabel=cost, ylabel=quality)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.margins(x=0.35, y=0.15)
     _plain(axes)
 

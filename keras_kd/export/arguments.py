@@ -31,6 +31,12 @@ def student_of(student: Any) -> keras.Model:
     return student
 
 
+def parameters_of(student: keras.Model) -> int:
+    """Return the number of a student's weights, without the ranges that `fake_quantize` has it learn."""
+    ranges = [layer for layer in student._flatten_layers() if isinstance(layer, FakeQuantize)]
+    return student.count_params() - sum(layer.count_params() for layer in ranges)
+
+
 def objectives_of(student: Any) -> list[str]:
     """Return the names of the objectives of a distiller; none of a model."""
     return list(getattr(student, "objective_names", []))

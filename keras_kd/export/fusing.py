@@ -9,9 +9,6 @@ from keras import layers
 from keras_kd.export.serving import declared_batch_size, input_specs, output_names
 from keras_kd.probabilities import scores_by_graph
 
-# The name of what is put in front, among the layers and in the files.
-PREPROCESS = "fused_preprocess"
-
 
 def fuse(student: keras.Model, preprocess: Callable[[Any], Any] | None = None, softmax: bool = False) -> keras.Model:
     """Put a preprocessing in front of the student, and a softmax behind it.
@@ -86,7 +83,7 @@ def _prepared(preprocess: Any, raw: Any, taken: Any) -> Any:
             f"{preprocess!r}."
         )
     try:
-        prepared = _Called(preprocess, name=PREPROCESS)(raw)
+        prepared = _Called(preprocess, name="fused_preprocess")(raw)
     except Exception as error:  # functions of the user raise all kinds of errors
         # Keras puts its own text, in bold, before and behind what was said.
         said = str(error).partition("Error encountered:")[2].partition("\x1b")[0] or str(error)

@@ -50,32 +50,46 @@ def needs_flex(content: bytes) -> bool:
     return any((code.customCode or b"").startswith(b"Flex") for code in codes)
 
 
-def in_float(content: bytes, apart_from: str) -> list[str]:
-    """Return the operators of a TFLite file that compute in floating point, each with its place, a few at most.
+def in_float(content: bytes) -> list[str]:
+    """Return the operators that compute in floating point behind the first range, each with its place, a few at most.
 
-    Args:
-        content: the file.
-        apart_from: name of a layer that may.
+    What stands before it makes of the inputs what is rounded first, and has no ranges.
     """
     model = _schema().ModelT.InitFromPackedBuf(content, 0)
-    types = {tensor.name.decode(): tensor.type for graph in model.subgraphs for tensor in graph.tensors}
-    found = [
-        f"{operator} at {place!r}"
-        for operator, reads, place in _placed(content)
-        if operator not in ("QUANTIZE", "DEQUANTIZE")
-        and apart_from not in place
-        and _schema().TensorType.FLOAT32 in {types[name] for name in reads}
-    ]
+    graphs = [([tensor.name.decode() for tensor in graph.tensors], graph) for graph in model.subgraphs]
+    raw = {names[index] for names, graph in graphs for index in graph.inputs}
+    constant = {
+        names[place]
+        for names, graph in graphs
+        for place, tensor in enumerate(graph.tensors)
+        if model.buffers[tensor.buffer].data is not None
+    }
+    float32 = _schema().TensorType.FLOAT32
+    types = {name: tensor.type for names, graph in graphs for name, tensor in zip(names, graph.tensors, strict=True)}
+    found = []
+    for operator, reads, writes, place in _operators(content):
+        if operator in ("QUANTIZE", "DEQUANTIZE"):
+            continue
+        if reads - constant <= raw:
+            raw.add(writes)
+        elif float32 in {types[name] for name in reads}:
+            found.append(f"{operator} at {place!r}")
     return found[:_SHOWN]
 
 
 def _placed(content: bytes) -> Iterator[tuple[str, set[str], str]]:
-    """Name of every operator, names of the tensors that it reads, and name of the one that it writes."""
+    """Name of every operator, names of the tensors that it reads, and where in the student it stands."""
+    return ((operator, reads, place) for operator, reads, _, place in _operators(content))
+
+
+def _operators(content: bytes) -> Iterator[tuple[str, set[str], str, str]]:
+    """Name of every operator, names of the tensors that it reads and of the one that it writes, and its place."""
     model, builtins = _schema().ModelT.InitFromPackedBuf(content, 0), _builtins()
     for graph in model.subgraphs:
         names = [tensor.name.decode() for tensor in graph.tensors]
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex].builtinCode
             # Of operators fused into one the names stand in a row.
-            place = names[operator.outputs[0]].split(";")[0]
-            yield builtins[code], {names[index] for index in operator.inputs if index >= 0}, place
+            written = names[operator.outputs[0]]
+            read = {names[index] for index in operator.inputs if index >= 0}
+            yield builtins[code], read, written, written.split(";")[0]

@@ -128,7 +128,7 @@ class Answers:
     """What was said of one batch.
 
     Attributes:
-        x: the inputs, the teacher's among them.
+        x: the inputs, the teacher's among them, as the teacher takes them.
         labels: as they came; `None` without.
         inputs: the student's part of the inputs, by name.
         student: Keras's outputs by name.
@@ -170,7 +170,8 @@ def answers(student: keras.Model, serving: Serving, teaching: Teaching, asking: 
             named = named_inputs(teaching.student_part(x), specs)
             flat = keras.tree.flatten(predict(keras.tree.pack_sequence_as(serving.inputs, list(named.values()))))
             said = dict(zip(names, map(np.asarray, flat), strict=True))
-            yield Answers(x, y, named, said, *asking(x, Signals(serving.outputs, said, keyed)))
+            taught = x if teaching.teacher is None else teaching.teacher_part(x)
+            yield Answers(taught, y, named, said, *asking(taught, Signals(serving.outputs, said, keyed)))
     if empty:
         raise ValueError("`export_student`: `evaluation_data` must hold at least one example. Received: none.")
 

@@ -20,6 +20,7 @@ from keras_kd.export.arguments import (
     choices,
     class_counts,
     objectives_of,
+    parameters_of,
     refuse_quantized,
     student_of,
 )
@@ -114,7 +115,8 @@ def export_student(
             name. Defaults to `None`.
         batch_size: the batch that the TFLite files are fixed to, in examples. Defaults to `None`: any.
         preprocess: a Keras layer, a model or a function of `keras.ops` from raw inputs to what the student takes, which
-            becomes a part of every file. The data given here are raw then. A built model brings its own inputs
+            becomes a part of every file. The data given here are raw then, also for a teacher that takes what the
+            student takes (one that picks or prepares its inputs gets them raw). A built model brings its own inputs
             (`keras.Input((224, 224, 3), dtype="uint8")`); the others take inputs of the student's shapes and types.
             Defaults to `None`.
         softmax: whether outputs of two or more classes become probabilities. Defaults to `False`.
@@ -141,7 +143,7 @@ def export_student(
     (8, 'student.tflite', 1.0)
     """
     owner, student = student, student_of(student)
-    teaching = teaching_of(owner, teacher)
+    teaching = teaching_of(owner, teacher, preprocess)
     formats = choices("formats", formats, FORMATS)
     quantize = choices("quantize", quantize, QUANTIZATIONS)
     given = checked_metadata(metadata)
@@ -152,7 +154,7 @@ def export_student(
         check_learnt_ranges(student, quantize)
     fused = fuse(student, preprocess, softmax)
     specs = keras.tree.flatten(input_specs(fused))
-    parameters, student = student.count_params(), fused
+    parameters, student = parameters_of(student), fused
     labels = labels if labels is None else checked_labels(labels, class_counts(student))
     evaluation_data = batched(evaluation_data, specs, "evaluation_data", whole=True, student_part=teaching.student_part)
     calibration = []
@@ -195,7 +197,7 @@ def export_student(
                     written |= found.files
         block = common_block(
             student, parameters, found.teacher and found.teacher.name, objectives_of(owner), found.accuracy
-        )
+        ) | {"preprocess": preprocess is not None, "softmax": softmax}
         if "tflite" in formats:
             files += [_finish(file, conversion.files[form], block, given, labels) for form, file in written.items()]
         names = [file.path.name for file in files] + [REPORT]

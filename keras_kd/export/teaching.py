@@ -22,12 +22,14 @@ class Teaching:
         teacher: who teaches; `None` where there is nobody to ask.
         given: whether it was handed to the export, which then must be able to ask it, and not the distiller's own.
         student_part: picks what the student sees of the inputs.
+        teacher_part: makes of the inputs what the teacher picks its own from.
         outputs: the student's outputs that were taught; `None` for all that the two share.
     """
 
     teacher: Teacher | Ensemble | None = None
     given: bool = False
     student_part: Callable[[Any], Any] = lambda x: x
+    teacher_part: Callable[[Any], Any] = lambda x: x
     outputs: Sequence[str] | None = None
 
     def student_data(self, data: Any) -> Any:
@@ -37,12 +39,14 @@ class Teaching:
         return self.student_part(unpacked(data)[0])
 
 
-def teaching_of(student: Any, teacher: Any = None) -> Teaching:
+def teaching_of(student: Any, teacher: Any = None, preprocess: Callable[[Any], Any] | None = None) -> Teaching:
     """Read who taught a student.
 
     Args:
         student: a model, or a `Distiller`.
         teacher: what `as_teacher` takes. Defaults to `None`: the distiller's, if it has one.
+        preprocess: what is fused in front of the student. A teacher of the same inputs, which neither picks its own nor
+            prepares them, is asked about what it gives. Defaults to `None`.
 
     Returns:
         The `Teaching`.
@@ -63,15 +67,27 @@ def teaching_of(student: Any, teacher: Any = None) -> Teaching:
         raise ValueError(str(error).replace("`Distiller`", "`export_student`", 1)) from error
     named = (objective.outputs for objective in getattr(student, "objectives", ()) if hasattr(objective, "outputs"))
     selection = getattr(student, "_select", None)
+    picks = isinstance(selection, InputSelection) and selection.keys is not None
+    teacher_part = Teaching.teacher_part
+    if preprocess is not None and source is not None and not picks and all(map(_takes_all, source.members)):
+        teacher_part = _of_arrays(preprocess)
     if not isinstance(selection, InputSelection):
-        return Teaching(source, given)
+        return Teaching(source, given, teacher_part=teacher_part)
 
     def student_part(x: Any) -> Any:
         available = x if isinstance(x, dict) else range(len(x)) if isinstance(x, list | tuple) else ()
         alone = selection.keys is not None and not set(selection.keys) <= set(available)
         return x if alone else selection(x, student.student)
 
-    return Teaching(source, given, student_part, next(filter(None, named), None))
+    return Teaching(source, given, student_part, teacher_part, next(filter(None, named), None))
+
+
+def _takes_all(teacher: Teacher) -> bool:
+    return teacher.preprocess is None and teacher._select.keys is None
+
+
+def _of_arrays(preprocess: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda x: keras.tree.map_structure(keras.ops.convert_to_numpy, preprocess(x))
 
 
 class Asking:

@@ -14,7 +14,6 @@ import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from keras_kd.export import operators
-from keras_kd.export.fusing import PREPROCESS
 from keras_kd.export.serving import Serving, declared_batch_size, trace
 from keras_kd.litert import LiteRTFile
 from keras_kd.quantization import for_the_converter, is_fake_quantized
@@ -126,7 +125,7 @@ def _convert(
         for form in quantize:
             files[form] = _file(folder, student.name, form, examples, quantized_io, flex)
             # What is put in front has no ranges to learn.
-            if is_fake_quantized(student) and (left := operators.in_float(files[form], apart_from=PREPROCESS)):
+            if is_fake_quantized(student) and (left := operators.in_float(files[form])):
                 raise _RefusalError(_refusal(student.name, form, left))
     return Conversion(serving, files, frozenset(form for form in files if operators.needs_flex(files[form])))
 

@@ -24,8 +24,8 @@ def weights_on_grid(weights: Any, channels: Sequence[int]) -> Any:
         Tensor of the same shape and type.
 
     Example:
-        >>> ops.convert_to_numpy(weights_on_grid(ops.array([[127.0, 0.3], [0.6, 1.0]]), [1])).round(6).tolist()
-        [[127.0, 0.299213], [1.0, 1.0]]
+        >>> ops.convert_to_numpy(weights_on_grid(ops.array([[127.0, 0.3], [0.6, 63.5]]), [1])).tolist()
+        [[127.0, 0.5], [1.0, 63.5]]
 
     Reference:
         Jacob et al. Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference. 2018.

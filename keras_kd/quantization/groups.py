@@ -19,6 +19,7 @@ class Group:
         function: Name of the activation function that ends it.
         name: Name of the last.
         absorbed: Whether `operation` is computed in another's group.
+        rank: How many axes the (first) input has.
     """
 
     operation: Any
@@ -26,12 +27,19 @@ class Group:
     function: str | None = None
     name: str = ""
     absorbed: bool = False
+    rank: int = 0
+
+    @property
+    def last_axis(self) -> bool:
+        """Whether the operation's `axis` is the last."""
+        axis = getattr(self.operation, "axis", None)
+        return (axis[0] if isinstance(axis, list | tuple) and len(axis) == 1 else axis) in (-1, self.rank - 1)
 
 
 def groups_of(functional: Any) -> dict[int, Group]:
     """A group for each operation of a graph, by its `id`."""
-    nodes = [node for by_depth in functional._nodes_by_depth.values() for node in by_depth if not node.is_input]
-    ordered = sorted(nodes, key=lambda node: -functional_depth(functional, node))
+    by_depth = functional._nodes_by_depth
+    ordered = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth] if not node.is_input]
     consumers: dict[int, list[Any]] = {}
     for node in ordered:
         for tensor in node.input_tensors:
@@ -58,11 +66,6 @@ def groups_of(functional: Any) -> dict[int, Group]:
     return groups
 
 
-def functional_depth(functional: Any, node: Any) -> int:
-    """How far from the outputs a call stands in a graph."""
-    return next(depth for depth, nodes in functional._nodes_by_depth.items() if any(one is node for one in nodes))
-
-
 def _group(node: Any, successor: Any) -> list[Group]:
     operation = last = node.operation
     norm, absorbed = None, []
@@ -78,7 +81,8 @@ def _group(node: Any, successor: Any) -> list[Group]:
         if fused in kinds.FUSED and not isinstance(operation, keras.Model):
             function, last = fused, following.operation
             absorbed.append(last)
-    return [Group(operation, norm, function, last.name), *(Group(one, absorbed=True) for one in absorbed)]
+    rank = len(node.input_tensors[0].shape)
+    return [Group(operation, norm, function, last.name, rank=rank), *(Group(one, absorbed=True) for one in absorbed)]
 
 
 def _has_function(operation: Any) -> bool:

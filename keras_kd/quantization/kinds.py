@@ -1,6 +1,5 @@
 """What a layer is to TFLite in int8: keeps the range of its input, has a kernel, or makes a range of its own."""
 
-import inspect
 from typing import Any
 
 import keras
@@ -68,4 +67,4 @@ def keeps_range(operation: Any) -> bool:
 
 def is_custom(operation: Any) -> bool:
     """Whether a layer's class is somebody's own."""
-    return isinstance(operation, keras.Layer) and not inspect.getmodule(type(operation)).__name__.startswith("keras.")
+    return isinstance(operation, keras.Layer) and not type(operation).__module__.startswith("keras.")

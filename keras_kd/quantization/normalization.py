@@ -30,40 +30,38 @@ class QuantizedLayerNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         self.layer = layer
         self.decay = decay
-        self.ranges = [FakeQuantize(decay, name=step) for step in _STEPS]
+        self.ranges = {step: FakeQuantize(decay, name=step) for step in _STEPS}
 
     @property
     def rounding(self) -> FakeQuantize:
         """What rounds the result."""
-        return self.ranges[-1]
+        return self.ranges["result"]
 
     def build(self, input_shape: Any) -> None:
         if not self.layer.built:
             self.layer.build(input_shape)
-        for quantize in self.ranges:
+        for quantize in self.ranges.values():
             quantize.build(input_shape)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        rounded = {
-            step: lambda value, layer=layer: layer(value, training=training)
-            for step, layer in zip(_STEPS, self.ranges, strict=True)
-        }
+        def rounded(step: str, value: Any) -> Any:
+            return self.ranges[step](value, training=training)
+
         x = ops.cast(x, "float32")
         centred = x
         if not getattr(self.layer, "rms_scaling", False):
-            centred = rounded["centred"](x - rounded["mean"](ops.mean(x, axis=-1, keepdims=True)))
-        squared = rounded["squared"](centred * centred)
-        variance = rounded["variance"](ops.mean(squared, axis=-1, keepdims=True))
+            centred = rounded("centred", x - rounded("mean", ops.mean(x, axis=-1, keepdims=True)))
+        squared = rounded("squared", centred * centred)
+        variance = rounded("variance", ops.mean(squared, axis=-1, keepdims=True))
+        stabilised = rounded("stabilised", variance + self.layer.epsilon)
         # A small variance may round to 0, ε and all.
-        least = next(quantize for quantize in self.ranges if quantize.name == "stabilised").scale
-        stabilised = ops.maximum(rounded["stabilised"](variance + self.layer.epsilon), least)
-        inverse = rounded["inverse"](ops.rsqrt(stabilised))
+        inverse = rounded("inverse", ops.rsqrt(ops.maximum(stabilised, self.ranges["stabilised"].scale)))
         y = centred * inverse
         if self.layer.gamma is not None:
-            y = rounded["normalised"](y) * constants_on_grid(self.layer.gamma)
+            y = rounded("normalised", y) * constants_on_grid(self.layer.gamma)
         if self.layer.beta is not None:
-            y = rounded["result"](y) + constants_on_grid(self.layer.beta)
-        return ops.cast(rounded["result"](y), self.compute_dtype)
+            y = rounded("result", y) + constants_on_grid(self.layer.beta)
+        return ops.cast(rounded("result", y), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape

@@ -54,7 +54,7 @@ class Pieces:
         if kinds.keeps_range(operation):
             return self._copy(operation)
         if type(operation) in _ROUND_THEMSELVES and group.function is None:
-            return self._in_steps(operation, group.name)
+            return self._in_steps(group, group.name)
         function = kinds.function_of(operation)
         if function is not None:
             return self._function(function, group.name)
@@ -80,15 +80,16 @@ class Pieces:
             return self._rescaling(operation, name)
         if kind in kinds.AVERAGES and operation.padding == "valid":
             return self._average(operation, name)
-        _refuse_what_int8_has_not(operation)
+        _refuse_what_int8_has_not(group)
         if kind is layers.MultiHeadAttention:
             return QuantizedAttention(self._copy(operation), decay=self._decay, name=name)
         if kind in _ROUND_THEMSELVES:
-            return self._in_steps(operation, name)
+            return self._in_steps(group, name)
         return self._copy(operation, name=name)
 
-    def _in_steps(self, operation: keras.Layer, name: str) -> Piece:
-        _refuse_what_int8_has_not(operation)
+    def _in_steps(self, group: Group, name: str) -> Piece:
+        _refuse_what_int8_has_not(group)
+        operation = group.operation
         return _ROUND_THEMSELVES[type(operation)](self._copy(operation), decay=self._decay, name=name)
 
     def _copy(self, operation: Any, **changed: Any) -> Any:
@@ -187,19 +188,19 @@ def _chain(first: Piece, *others: Piece) -> Piece:
     return call
 
 
-def _refuse_what_int8_has_not(operation: Any) -> None:
+def _refuse_what_int8_has_not(group: Group) -> None:
+    operation = group.operation
     if not isinstance(operation, keras.Layer) or kinds.is_custom(operation):
         return
-    last_axis = getattr(operation, "axis", None) in (-1, [-1])
     allowed = {
-        layers.BatchNormalization: last_axis,
-        layers.LayerNormalization: last_axis,
-        layers.MultiHeadAttention: True,
+        layers.BatchNormalization: group.last_axis,
+        layers.LayerNormalization: group.last_axis,
+        layers.MultiHeadAttention: group.rank == 3 and not getattr(operation, "_use_gate", False),
         layers.Embedding: not getattr(operation, "mask_zero", False),
     }
     if not allowed.get(type(operation), isinstance(operation, kinds.ONE_OPERATOR)):
         raise ValueError(
             f"`fake_quantize`: the layer {operation.name!r} must have a form in int8: a kernel, BatchNormalization, "
-            "LayerNormalization or attention over the last axis, merging, pooling, shaping or activation, without "
-            f"masks. Received: {type(operation).__name__}. Replace it, or export with `quantize='dynamic'`."
+            "LayerNormalization over the last axis, attention over sequences, merging, pooling, shaping or activation, "
+            f"without masks. Received: {type(operation).__name__}. Replace it, or export with `quantize='dynamic'`."
         )

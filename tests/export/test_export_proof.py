@@ -196,3 +196,24 @@ def test_table_has_the_teacher_last_and_fits_a_screen(exported):
     assert max(map(len, lines[:6])) <= 140
     plain = ExportReport("s", 1, None, (ExportedFile(report.files[0].path, "tflite", "float32", 1200),))
     assert str(plain).splitlines()[1:] == ["file            bytes  batch", "student.tflite  1,200    any"]
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_teacher_of_the_students_inputs_is_asked_behind_the_preprocessing(given, tmp_path):
+    keras.utils.set_random_seed(1)
+    student, teacher = dense("student", 8, 3), dense("teacher", 8, 3)
+    raw = np.round(100 * WIDE)
+    x = raw / 100 - 1.0
+    owner, options = (student, {"teacher": teacher}) if given else (kd.Distiller(student, teacher), {})
+    report = export_student(
+        owner,
+        tmp_path,
+        formats="tflite",
+        evaluation_data=(raw, Y),
+        preprocess=lambda values: values / 100 - 1.0,
+        **options,
+    )
+    said = named(teacher, x)
+    assert report.teacher.accuracy == report.teacher.file.accuracy == np.mean(said == Y)
+    assert report.keras_teacher_agreement == np.mean(named(student, x) == said)
+    assert (report.metadata["preprocess"], report.metadata["softmax"]) == (True, False)

@@ -96,6 +96,24 @@ def test_integer_ends(tmp_path):
     assert leaving["quantization"][0] == pytest.approx(float(quantized.get_layer("logits").scale))
 
 
+def test_bytes_are_rescaled_before_the_first_range(tmp_path):
+    student = keras.Sequential(
+        [
+            keras.Input((8, 8, 2), dtype="uint8", name="image"),
+            layers.Rescaling(1 / 127.5, offset=-1.0),
+            layers.Flatten(),
+            layers.Dense(10, name="logits"),
+        ]
+    )
+    quantized = fake_quantize(student)
+    x = np.round(255 * images(300)).astype("uint8")
+    quantized(x, training=True)
+    report = kd.export_student(quantized, tmp_path, formats="tflite", quantize="int8", evaluation_data=x)
+    found = LiteRTModel(tmp_path / "student_int8.tflite")(x)
+    np.testing.assert_allclose(found, quantized(x), atol=1.01 * float(quantized.layers[-1].scale))
+    assert report.parameters == 8 * 8 * 2 * 10 + 10
+
+
 class Several(layers.Layer):
     """More than one operator of TFLite."""
 

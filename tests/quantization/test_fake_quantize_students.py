@@ -103,6 +103,18 @@ def test_frozen_layers_stay_frozen():
     assert frozen == 1
 
 
+def test_normalisation_over_the_last_axis_by_its_number():
+    inputs = keras.Input((8, 8, 2))
+    x = layers.LayerNormalization(axis=3)(layers.ReLU()(layers.BatchNormalization(axis=3)(inputs)))
+    student, x = keras.Model(inputs, layers.BatchNormalization(axis=3)(x)), images(4)
+    np.testing.assert_allclose(fake_quantize(student)(x), student(x), atol=0.02)
+
+
+def grid_attention():
+    inputs = keras.Input((4, 4, 8))
+    return keras.Model(inputs, layers.MultiHeadAttention(2, 4, attention_axes=(1, 2), name="grid")(inputs, inputs))
+
+
 def masked():
     return keras.Sequential([keras.Input((6,)), layers.Embedding(20, 4, mask_zero=True), layers.Flatten()])
 
@@ -142,6 +154,8 @@ def called():
             "the layer 'reader' must have a form in int8.*Received: GRU. Replace it, or export with `quantize='dyn",
         ),
         (masked, "must have a form in int8.*without masks. Received: Embedding"),
+        (grid_attention, "the layer 'grid' must have a form in int8.*Received: MultiHeadAttention"),
+        (lambda: keras.Sequential([keras.Input((4, 3)), layers.LayerNormalization(axis=1)]), "LayerNormalization over"),
         (causal, "'multi_head_attention.*' must be called without masks.*Received: use_causal_mask"),
         (
             lambda: keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="softplus", name="odd")]),
