@@ -77,9 +77,9 @@ def assert_plain(student, teacher, x, y, *, compile_with=None, sample_weight=Non
     # The compiled loss keeps state of its own, so each model needs its own arguments.
     compile_with = compile_with or (lambda: {"loss": cross_entropy(), "metrics": ["accuracy"]})
     plain = twin(student)
-    plain.compile(optimizer=keras.optimizers.Adam(0.05), **compile_with())
+    plain.compile(optimizer=keras.optimizers.SGD(0.1), **compile_with())
     distiller = compiled_distiller(
-        student, teacher, alpha=1.0, compile_with={"optimizer": keras.optimizers.Adam(0.05), **compile_with()}
+        student, teacher, alpha=1.0, compile_with={"optimizer": keras.optimizers.SGD(0.1), **compile_with()}
     )
     arguments = {"batch_size": BATCH, "epochs": 2, "shuffle": False, "verbose": 0, **fit_with}
     arguments["sample_weight"] = sample_weight
