@@ -23,9 +23,9 @@ def model_of(names, width, seed=0, **kwargs):
 
 def fitted(model, x, y=None, epochs=15):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    for rate in (1e-2, 1e-3):
-        model.compile(keras.optimizers.Adam(rate), loss if y is not None else None)
-        model.fit(x, y, epochs=epochs if rate == 1e-2 else 4, batch_size=20, verbose=0)
+    model.compile(keras.optimizers.Adam(), loss if y is not None else None)
+    rates = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-2 if epoch < epochs else 1e-3)
+    model.fit(x, y, epochs=epochs + 4, batch_size=20, callbacks=[rates], verbose=0)
     return model
 
 
