@@ -1,21 +1,18 @@
 """`QuantizedAttention`: multi-head attention in the steps in which TFLite computes it."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from keras_kd.quantization.affine import QuantizedAffine, range_of
 from keras_kd.quantization.double_rounding import rounded_twice
-from keras_kd.quantization.fake_quantize import FakeQuantize
-from keras_kd.quantization.grid import FIXED_RANGES
-
-_RANGES = ("queries", "keys", "values", "scores", "shares", "context")
-_FIXED = {"shares": "softmax"}
+from keras_kd.quantization.in_steps import InSteps
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class QuantizedAttention(keras.layers.Layer):
+class QuantizedAttention(InSteps):
     """`softmax(Q Kᵀ / √d) V`, projected in and out, weights and each intermediate result rounded to int8.
 
     `1 / √d` is multiplied into the weights of the queries. The result is not rounded. There are no masks: the large
@@ -27,11 +24,11 @@ class QuantizedAttention(keras.layers.Layer):
         **kwargs: As `keras.layers.Layer` takes them.
     """
 
+    steps = ("queries", "keys", "values", "scores", "shares", "context")
+    fixed: ClassVar[Mapping[str, str]] = {"shares": "softmax"}
+
     def __init__(self, layer: keras.layers.MultiHeadAttention, decay: float = 0.99, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.layer = layer
-        self.decay = decay
-        self.ranges = {name: FakeQuantize(decay, FIXED_RANGES.get(_FIXED.get(name)), name=name) for name in _RANGES}
+        super().__init__(layer, decay, **kwargs)
         self.dropout = keras.layers.Dropout(layer.dropout)
 
     def __call__(self, query: Any, value: Any, key: Any = None, **kwargs: Any) -> Any:
@@ -44,9 +41,8 @@ class QuantizedAttention(keras.layers.Layer):
         return result
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
+        self._build_parts(query_shape, value_shape, key_shape)
         layer = self.layer
-        if not layer.built:
-            layer.build(query_shape, value_shape, key_shape)
         self.project_query = QuantizedAffine(layer.query_dense, multiplier=layer.key_dim**-0.5, name="query")
         self.project_key = QuantizedAffine(layer.key_dense, name="key")
         self.project_value = QuantizedAffine(layer.value_dense, name="value")
@@ -54,8 +50,6 @@ class QuantizedAttention(keras.layers.Layer):
         for affine in (self.project_query, self.project_key, self.project_value, self.project_output):
             affine.built = True
         self.project_output.entered_by(self.ranges["context"])
-        for quantize in self.ranges.values():
-            quantize.build(None)
 
     def call(self, query: Any, value: Any, key: Any = None, training: bool | None = None) -> Any:
         key = value if key is None else key
@@ -79,11 +73,3 @@ class QuantizedAttention(keras.layers.Layer):
 
     def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> Any:
         return self.layer.compute_output_shape(query_shape, value_shape, key_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        layer = keras.saving.serialize_keras_object(self.layer)
-        return {**super().get_config(), "layer": layer, "decay": self.decay}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "QuantizedAttention":
-        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})

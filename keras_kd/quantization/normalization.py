@@ -5,14 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.quantization.fake_quantize import FakeQuantize
 from keras_kd.quantization.grid import constants_on_grid
-
-_STEPS = ("mean", "centred", "squared", "variance", "stabilised", "inverse", "normalised", "result")
+from keras_kd.quantization.in_steps import RoundsItsResult
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class QuantizedLayerNormalization(keras.layers.Layer):
+class QuantizedLayerNormalization(RoundsItsResult):
     """`γ · (x - mean) / √(variance + ε) + β` over the last axis, each intermediate result rounded to int8.
 
     `variance + ε` is at least one step of its grid.
@@ -26,22 +24,7 @@ class QuantizedLayerNormalization(keras.layers.Layer):
         **kwargs: As `keras.layers.Layer` takes them.
     """
 
-    def __init__(self, layer: keras.layers.LayerNormalization, decay: float = 0.99, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.layer = layer
-        self.decay = decay
-        self.ranges = {step: FakeQuantize(decay, name=step) for step in _STEPS}
-
-    @property
-    def rounding(self) -> FakeQuantize:
-        """What rounds the result."""
-        return self.ranges["result"]
-
-    def build(self, input_shape: Any) -> None:
-        if not self.layer.built:
-            self.layer.build(input_shape)
-        for quantize in self.ranges.values():
-            quantize.build(input_shape)
+    steps = ("mean", "centred", "squared", "variance", "stabilised", "inverse", "normalised", "result")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         def rounded(step: str, value: Any) -> Any:
@@ -62,14 +45,3 @@ class QuantizedLayerNormalization(keras.layers.Layer):
         if self.layer.beta is not None:
             y = rounded("result", y) + constants_on_grid(self.layer.beta)
         return ops.cast(rounded("result", y), self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        layer = keras.saving.serialize_keras_object(self.layer)
-        return {**super().get_config(), "layer": layer, "decay": self.decay}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "QuantizedLayerNormalization":
-        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})

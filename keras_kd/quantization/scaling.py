@@ -5,12 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_kd.quantization.fake_quantize import FakeQuantize
 from keras_kd.quantization.grid import constants_on_grid
+from keras_kd.quantization.in_steps import RoundsItsResult
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class QuantizedScaling(keras.layers.Layer):
+class QuantizedScaling(RoundsItsResult):
     """`m · x + (β - m · mean)` with `m = γ / √(variance + ε)` and the moving statistics, both steps rounded to int8.
 
     Both share one range: without a shift they are the same, and the converter refuses two for one tensor (TF 2.21).
@@ -21,32 +21,12 @@ class QuantizedScaling(keras.layers.Layer):
         **kwargs: As `keras.layers.Layer` takes them.
     """
 
-    def __init__(self, layer: keras.layers.BatchNormalization, decay: float = 0.99, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.layer = layer
-        self.decay = decay
-        self.rounding = FakeQuantize(decay, name="result")
-
-    def build(self, input_shape: Any) -> None:
-        if not self.layer.built:
-            self.layer.build(input_shape)
-        self.rounding.build(input_shape)
+    steps = ("result",)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         factor, shift = folded(self.layer)
         scaled = self.rounding(x * ops.cast(constants_on_grid(factor), x.dtype), training=training)
         return self.rounding(scaled + ops.cast(constants_on_grid(shift), x.dtype), training=training)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        layer = keras.saving.serialize_keras_object(self.layer)
-        return {**super().get_config(), "layer": layer, "decay": self.decay}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "QuantizedScaling":
-        return cls(**{**config, "layer": keras.saving.deserialize_keras_object(config["layer"])})
 
 
 def folded(norm: keras.layers.BatchNormalization, bias: Any = 0.0) -> tuple[Any, Any]:
