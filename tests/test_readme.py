@@ -100,6 +100,7 @@ def test_every_picture_and_table_that_it_points_to_is_there():
         ("modalities/privileged.md", 0),
         ("modalities/spoken_mnist.md", 1),
         ("modalities/spoken_mnist.md", 3),
+        ("quantization.md", 0),
         ("robust.md", 0),
         ("speed.md", 0),
         ("views.md", 0),

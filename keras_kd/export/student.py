@@ -113,7 +113,8 @@ def export_student(
         labels: names of the classes, in order. Defaults to `None`.
         metadata: more entries for `metadata.json`, such as the data and the licence; they replace those of the same
             name. Defaults to `None`.
-        batch_size: the batch that the TFLite files are fixed to, in examples. Defaults to `None`: any.
+        batch_size: the batch that the TFLite files are fixed to, in examples; LiteRT.js 2.5 wants one. Defaults to
+            `None`: any.
         preprocess: a Keras layer, a model or a function of `keras.ops` from raw inputs to what the student takes, which
             becomes a part of every file. The data given here are raw then, also for a teacher that takes what the
             student takes (one that picks or prepares its inputs gets them raw). A built model brings its own inputs
