@@ -238,7 +238,7 @@ def picture(results: dict[str, Any]) -> Any:
     """Each seed's files, beside its float student's."""
     drawn = figure(9, 3.4)
     colors = {"calibrated": "#d1702a", "longer": "#8a8a8a", "learnt": "#1f6fb4"}
-    for axes, (name, result) in zip(drawn.subplots(1, len(results)), results.items(), strict=True):
+    for axes, (name, result) in zip(drawn.subplots(1, len(results), sharey=True), results.items(), strict=True):
         for place, (kind, color) in enumerate(colors.items()):
             points = 100 * (np.array(accuracies(result, kind)) - np.array(accuracies(result, "float")))
             axes.plot([place] * len(points), points, "o", color=color, alpha=0.7)
