@@ -185,8 +185,8 @@ def _finish(
     chain.summary()
     print(f"\nOn the test examples:\n{report}\n{line}")
     print(
-        f"Written to {out}: {', '.join(files)}, student.keras, saved_model/, student.tflite, report.json, {RECORD}, "
-        "history.json, summary.txt, curves.png"
+        f"Written to {out}: {', '.join(files)}, student.keras, saved_model/, student.tflite, report.json, "
+        f"evaluation.json, {RECORD}, history.json, summary.txt, curves.png"
     )
     return 0
 

@@ -253,7 +253,7 @@ def _finish(out: Path, teacher: Role, student: Role, examples: Examples, setting
     write_record(out, {**settings, **figures, **facts, "skipped": len(examples.source.skipped)})
     models = ["student.keras"] if settings["teacher"] else ["teacher.keras", "student.keras"]
     print(
-        f"Written to {out}: {', '.join(models)}, saved_model/, student.tflite, report.json, {RECORD}, "
+        f"Written to {out}: {', '.join(models)}, saved_model/, student.tflite, report.json, evaluation.json, {RECORD}, "
         f"{', '.join(written)}"
     )
     return 0

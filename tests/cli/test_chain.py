@@ -86,7 +86,7 @@ def test_everything_that_is_told_to_be_written_is_there(run):
     assert folder == str(out)
     written = {name.rstrip("/") for name in names.split(", ")}
     assert written == {"1_middle.keras", "2_small.keras", "student.keras", "saved_model", "student.tflite"} | {
-        *("report.json", "run.json", "history.json", "summary.txt", "curves.png"),
+        *("report.json", "evaluation.json", "run.json", "history.json", "summary.txt", "curves.png"),
     }
     assert {path.name for path in out.iterdir()} == written | {CHAIN}
     assert Image.open(out / "curves.png").format == "PNG"

@@ -124,7 +124,15 @@ def test_everything_that_is_told_to_be_written_is_there(run):
     folder, _, names = printed.strip().splitlines()[-1].removeprefix("Written to ").partition(": ")
     assert folder == str(out)
     written = {name.rstrip("/") for name in names.split(", ")}
-    assert written == {"teacher.keras", "student.keras", "saved_model", "student.tflite", "report.json", "run.json"} | {
+    assert written == {
+        "teacher.keras",
+        "student.keras",
+        "saved_model",
+        "student.tflite",
+        "report.json",
+        "evaluation.json",
+        "run.json",
+    } | {
         *("vocabulary.json", "teacher_history.csv", "student_history.csv", "curves.png"),
     }
     assert {path.name for path in out.iterdir()} == written | {"checkpoint"}
