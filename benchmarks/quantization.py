@@ -5,9 +5,9 @@
 A convolutional, a depthwise-separable and a transformer student are distilled in float from 20,000 images of a teacher
 that was asked once. Each then leaves as int8 in two ways: calibrated on 300 training images; and after `fake_quantize`
 and four more epochs from the same teacher, at a learning rate chosen on validation images among three. For a fair share
-the float student gets four more epochs at the same rates, too. Accuracy is that of the files,
-run by LiteRT on all 10,000 test images; agreement is how often a file names the class that its Keras model names.
-Runs that are done are not done again. Writes `benchmarks/results/quantization.json`, `.md` and `.png`.
+the float student gets four more epochs at the same rates, too. Accuracy is that of the files, run by LiteRT on all
+10,000 test images; agreement is how often a file names the class that its Keras model names. Runs that are done are
+not done again. Writes `benchmarks/results/quantization.json`, `.md` and `.png`.
 """
 
 import json

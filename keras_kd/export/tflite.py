@@ -126,7 +126,11 @@ def _convert(
             files[form] = _file(folder, student.name, form, examples, quantized_io, flex)
             # What is put in front has no ranges to learn.
             if is_fake_quantized(student) and (left := operators.in_float(files[form])):
-                raise _RefusalError(_refusal(student.name, form, left))
+                raise _RefusalError(
+                    "`export_student`: a student of `fake_quantize` must compute in integers throughout. Replace the "
+                    "layer and quantize anew, or export the float student with 'dynamic' or 'float16'. "
+                    f"Received: {student.name!r} as {form} needs {', '.join(left)}."
+                )
     return Conversion(serving, files, frozenset(form for form in files if operators.needs_flex(files[form])))
 
 
