@@ -87,15 +87,30 @@ class Records:
     @contextmanager
     def claimed(self, what: str, wait: bool = True) -> Iterator[bool]:
         """Holds a lock that a dead process does not keep; says whether it was had, where it is not waited for."""
-        folder = Path("saved_models", "locks", self.benchmark)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / what.replace("/", "_")).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+        with _locked(Path("saved_models", "locks", self.benchmark, what.replace("/", "_")), wait) as had:
+            yield had
+
+
+def made(path: Path, make: Callable[[Path], Any]) -> Path:
+    """A file or folder that runs share, as a trained teacher: made by the first that comes, whole or not there."""
+    with _locked(path.with_name(f"{path.name}.lock")):
+        if not path.exists():
+            unfinished = path.with_stem(f"{path.stem}_unfinished")
+            make(unfinished)
+            unfinished.replace(path)
+    return path
+
+
+@contextmanager
+def _locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _versions() -> dict[str, str]:

@@ -71,15 +71,16 @@ def values(records: Sequence[Record], setting: str, figure: str) -> list[float]:
     return [record.figures[figure] for record in records if record.setting == setting]
 
 
-def spread(numbers: Sequence[float], digits: int = 2) -> str:
-    """Mean and standard deviation over the seeds, or the one number."""
-    mean = f"{statistics.mean(numbers):,.{digits}f}"
+def spread(numbers: Sequence[float], digits: int = 2, sign: str = "") -> str:
+    """Mean and standard deviation over the seeds, or the one number; the mean always with its sign for `sign="+"`."""
+    mean = f"{statistics.mean(numbers):{sign},.{digits}f}"
     return mean if len(numbers) < 2 else f"{mean} ± {statistics.stdev(numbers):,.{digits}f}"
 
 
 def percent(shares: Sequence[float], digits: int = 2) -> str:
     """Mean and standard deviation of shares over the seeds, in percent."""
-    return spread([100 * share for share in shares], digits)
+    mean = f"{100 * statistics.mean(shares):.{digits}f}"
+    return mean if len(shares) < 2 else f"{mean} ± {100 * statistics.stdev(shares):.{digits}f}"
 
 
 def error_bars(axis: plt.Axes, points: Mapping[float, Sequence[float]], label: str, **style) -> None:

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
 import run as runner  # noqa: E402
-from records import Missing, Record, Records, Run  # noqa: E402
+from records import Missing, Record, Records, Run, made  # noqa: E402
 from rendering import Page, Table, error_bars, markdown, percent, spread  # noqa: E402
 
 TABLE = """
@@ -136,9 +136,23 @@ def test_the_lock_of_another_is_seen(tmp_path, monkeypatch):
         assert had
 
 
+def test_what_runs_share_is_made_once_and_whole(tmp_path):
+    def break_off(path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "models/teacher.keras", break_off)
+    assert not (tmp_path / "models/teacher.keras").exists()
+    for content in ("first", "second"):
+        path = made(tmp_path / "models/teacher.keras", lambda path, content=content: path.write_text(content))
+        assert path.read_text() == "first"
+
+
 def test_numbers_are_written_with_their_spread():
     assert spread([70.0, 72.0, 77.0], 1) == "73.0 ± 3.6"
     assert spread([1234.0], 0) == "1,234"
+    assert spread([0.5, 1.5], 1, sign="+") == "+1.0 ± 0.7"
     assert percent([0.5, 0.52]) == "51.00 ± 1.41"
 
 
