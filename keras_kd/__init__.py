@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from keras_kd import export, page, pruning
     from keras_kd.assistants import AssistantPlan, TeacherAssistantChain, plan_assistants, scale_model
     from keras_kd.cache import cache_teacher, open_cache
+    from keras_kd.calibration import calibrate_bias
     from keras_kd.export import ExportReport, export_student
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "TeacherAssistantChain",
     "adversarial",
     "cache_teacher",
+    "calibrate_bias",
     "data",
     "data_free",
     "export",
@@ -65,6 +67,7 @@ __all__ = [
 _LAZY = {
     **dict.fromkeys(("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"), "assistants"),
     **dict.fromkeys(("cache_teacher", "open_cache"), "cache"),
+    "calibrate_bias": "calibration",
     **dict.fromkeys(("ExportReport", "export_student"), "export"),
 }
 _LAZY_MODULES = ("export", "page", "pruning")
