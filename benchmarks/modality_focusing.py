@@ -1,6 +1,6 @@
 """When does a teacher of another modality help? The Gaussian study of Xue et al. 2023 (Modality Focusing Hypothesis).
 
-    python benchmarks/modality_focusing.py
+    python benchmarks/run.py modality_focusing --seeds 20
 
 Two modalities of Gaussian features, of which some decide the class, `y = [⟨a, decisive⟩ > 0]`, and the rest is noise;
 of the decisive ones some are general, there in both modalities, and some specific to one. γ is the share of the general
@@ -15,35 +15,35 @@ at 0.1 on all 200 examples, and tested on 1,000: as in the authors' code, on `CE
 
 (What is not theirs: in their second study, the plain student is trained on modality a and tested on modality b, the two
 being swapped in that call of `train_kd`; here it sees b throughout. Of the table they print the γ, not the numbers of
-features; 40 is ours. Runs of one seed begin with the same weights.) Nothing is tuned. Runs that are done are not done
-again. Writes `benchmarks/results/modalities/modality_focusing.json`, `.md` and `.png`.
+features; 40 is ours. Runs of one seed begin with the same weights.) Nothing is tuned.
 """
 
 import functools
-import json
 import math
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
-from small_runs import accuracy, begin_anew, distiller_of, gain, mean_and_deviation, remembered, shown
+from records import Record, Run
+from rendering import Page, Table, percent, values
+from small_runs import accuracy, begin_anew, distiller_of, gain, shown
 
 import keras_kd as kd
+from keras_kd.modalities.transfer import Transfer
 
-FOLDER = Path("saved_models/modalities/modality_focusing")
-RESULTS = Path(__file__).parent / "results" / "modalities"
-COMMAND = "python benchmarks/modality_focusing.py"
-TRAIN, TEST, STEPS, RATE, SEEDS = 200, 1000, 1000, 0.1, range(20)
+SEEDS, RATE, DECISIVE = 20, 0.1, 40
+FULL = {"examples": 200, "tested": 1000, "steps": 1000, "rate": RATE}
+QUICK = {"examples": 20, "tested": 50, "steps": 100, "rate": RATE}
 SHARED = (0, 2, 4, 6, 8, 10)
-GENERAL = {"0.25": 10, "0.75": 30}
-DECISIVE = 40
-PUBLISHED = {
-    "0.25": {"alone": 59.29, "kd": 59.46, "general": 61.01},
-    "0.75": {"alone": 76.46, "kd": 76.53, "general": 77.70},
+PUBLISHED = {  # by the number of general features
+    10: {"alone": 59.29, "kd": 59.46, "general": 61.01},
+    30: {"alone": 76.46, "kd": 76.53, "general": 77.70},
 }
 TITLES = {"alone": "no distillation", "kd": "distilled", "general": "distilled from the modality-general teacher"}
+TEACHERS = {"kd": "teacher", "general": "general teacher"}
 
 
 def uniform(shape, fan_in):
@@ -51,9 +51,9 @@ def uniform(shape, fan_in):
     return np.random.uniform(-1, 1, shape) / math.sqrt(fan_in)
 
 
-def passes(x, y) -> tf.data.Dataset:
+def passes(x, y, steps: int) -> tf.data.Dataset:
     """All examples in each step."""
-    return tf.data.Dataset.from_tensors((x, y)).repeat(STEPS)
+    return tf.data.Dataset.from_tensors((x, y)).repeat(steps)
 
 
 class Pair:
@@ -69,17 +69,17 @@ class Pair:
         taught_by = kd.Teacher(self.teacher, inputs=["a"])
         self.distiller = distiller_of(self.student, taught_by, objective, keras.optimizers.SGD(RATE), "b", **steps)
 
-    def teach(self, x, y, seed: int) -> None:
+    def teach(self, x, y, steps: int, seed: int) -> None:
         """Trains the teacher."""
         begin_anew(self.teacher, [self.teacher], seed, uniform)
-        self.teacher.fit(passes(x, y), shuffle=False, verbose=0)
+        self.teacher.fit(passes(x, y, steps), shuffle=False, verbose=0)
 
-    def learn(self, x, y, seed: int, distilled: bool) -> None:
+    def learn(self, x, y, steps: int, seed: int, distilled: bool) -> None:
         """Trains the student; `alpha` shares out a rate that is twice theirs."""
         begin_anew(self.distiller, [self.student], seed, uniform)
         self.distiller.alpha = 0.5 if distilled else 1.0
         self.distiller.optimizer.learning_rate = 2 * RATE if distilled else RATE
-        self.distiller.fit(passes(x, y), shuffle=False, verbose=0)
+        self.distiller.fit(passes(x, y, steps), shuffle=False, verbose=0)
 
 
 pair_of = functools.cache(Pair)
@@ -102,16 +102,17 @@ def sweep_data(rng: np.random.Generator, normal: np.ndarray, count: int, shared:
     return x, np.int32(decisive @ normal > 0)
 
 
-def sweep(shared: int, seed: int) -> dict[str, float]:
+def sweep(settings: dict[str, Any], seed: int) -> dict[str, float]:
     """Test accuracies of the first study."""
+    shared, steps = settings["shared"], settings["steps"]
     rng = np.random.default_rng([1, shared, seed])
     normal = rng.normal(size=20)
-    (x, y), (x_test, y_test) = (sweep_data(rng, normal, count, shared) for count in (TRAIN, TEST))
+    (x, y), (x_test, y_test) = (sweep_data(rng, normal, settings[count], shared) for count in ("examples", "tested"))
     pair, figures = pair_of(25, 50), {}
-    pair.teach(x["a"], y, seed)
+    pair.teach(x["a"], y, steps, seed)
     figures["teacher"] = accuracy(pair.teacher, x_test["a"], y_test)
     for name in ("alone", "kd"):
-        pair.learn(x, y, seed, distilled=name == "kd")
+        pair.learn(x, y, steps, seed, distilled=name == "kd")
         figures[name] = accuracy(pair.student, x_test["b"], y_test)
     return figures
 
@@ -123,22 +124,35 @@ def focus_data(rng: np.random.Generator, count: int, general: int) -> tuple[dict
     return x, np.int32(decisive.sum(axis=1) > 0)
 
 
-def focus(general: int, seed: int) -> dict[str, float]:
+def focus(settings: dict[str, Any], seed: int) -> dict[str, float]:
     """Test accuracies of the second study; teacher and students see other examples, as there."""
+    general, steps = settings["general"], settings["steps"]
     rng = np.random.default_rng([2, general, seed])
-    (x_first, y_first), (x, y), (x_test, y_test) = (focus_data(rng, count, general) for count in (TRAIN, TRAIN, TEST))
+    (x_first, y_first), (x, y), (x_test, y_test) = (
+        focus_data(rng, settings[count], general) for count in ("examples", "examples", "tested")
+    )
     pair, figures = pair_of(50, 50), {}
-    pair.teach(x_first["a"], y_first, seed)
+    pair.teach(x_first["a"], y_first, steps, seed)
     figures["teacher"] = accuracy(pair.teacher, x_test["a"], y_test)
     for name in ("alone", "kd"):
-        pair.learn(x, y, seed, distilled=name == "kd")
+        pair.learn(x, y, steps, seed, distilled=name == "kd")
         figures[name] = accuracy(pair.student, x_test["b"], y_test)
     focused = pair_of(general, 50)
-    focused.teach(x["a"][:, :general], y, seed)
+    focused.teach(x["a"][:, :general], y, steps, seed)
     figures["general teacher"] = accuracy(focused.teacher, x_test["a"][:, :general], y_test)
-    focused.learn({**x, "a": x["a"][:, :general]}, y, seed, distilled=True)
+    focused.learn({**x, "a": x["a"][:, :general]}, y, steps, seed, distilled=True)
     figures["general"] = accuracy(focused.student, x_test["b"], y_test)
     return figures
+
+
+def focused(general: int) -> str:
+    """The setting of the second study with so many general features."""
+    return f"second study, γ = {general / DECISIVE:g}"
+
+
+def swept(shared: int) -> str:
+    """The setting of the first study with so many general features."""
+    return f"first study, γ = {gamma_of(shared):.2f}"
 
 
 def gamma_of(shared: int) -> float:
@@ -146,66 +160,65 @@ def gamma_of(shared: int) -> float:
     return shared / (20 - shared)
 
 
-def table(swept: dict[str, dict], focused: dict[str, dict]) -> str:
-    """The results as Markdown."""
-    lines = [
-        "# When does a teacher of another modality help?",
-        "",
-        f"`{COMMAND}`: the Gaussian study of Xue et al. 2023 (arXiv:2206.06487), linear models, {TRAIN} examples, "
-        f"{len(SEEDS)} seeds. Test accuracy in percent, mean and standard deviation, and the gain over the student "
-        "without distillation with its 95 % interval, paired by seed.",
-        "",
-        "| γ | | teacher | published | here | gain |",
-        "|---|---|---|---|---|---|",
-    ]
-    for gamma, runs in focused.items():
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """Both studies; in small with the ends of either."""
+    budget = QUICK if quick else FULL
+    for general in (10,) if quick else PUBLISHED:
+        settings = {"general": general, "decisive": DECISIVE, **budget}
+        yield Run(focused(general), seed, settings, functools.partial(focus, settings, seed))
+    for shared in (SHARED[0], SHARED[-1]) if quick else SHARED:
+        settings = {"shared": shared, **budget}
+        yield Run(swept(shared), seed, settings, functools.partial(sweep, settings, seed))
+
+
+def numbers_of(records: Sequence[Record], study: str) -> list[int]:
+    """The numbers of general features that a study has records of, each once."""
+    return list(dict.fromkeys(record.settings[study] for record in records if study in record.settings))
+
+
+def gain_of(records: Sequence[Record], setting: str, name: str) -> Transfer:
+    """The gain of a student over the one without distillation."""
+    return gain(values(records, setting, name), values(records, setting, "alone"), name)
+
+
+def page(records: Sequence[Record]) -> Page:
+    """Both studies, the second first, since its figures are published."""
+    rows = []
+    for general in numbers_of(records, "general"):
         for name, title in TITLES.items():
-            teacher = {"alone": None, "kd": "teacher", "general": "general teacher"}[name]
-            taught_by = mean_and_deviation(runs[teacher]) if teacher else ""
-            gained = shown(gain(runs[name], runs["alone"], name)) if teacher else ""
-            published = PUBLISHED[gamma][name]
-            lines.append(
-                f"| {gamma} | {title} | {taught_by} | {published} | {mean_and_deviation(runs[name])} | {gained} |"
-            )
-    lines += ["", "## As γ grows", "", "| γ | teacher | no distillation | distilled | gain | |"]
-    lines.append("|---|---|---|---|---|---|")
-    for shared, runs in swept.items():
-        accuracies = " | ".join(mean_and_deviation(runs[name]) for name in ("teacher", "alone", "kd"))
-        found = gain(runs["kd"], runs["alone"], "kd")
-        lines.append(f"| {gamma_of(int(shared)):.2f} | {accuracies} | {shown(found)} | {found.verdict} |")
-    return "\n".join(lines) + "\n"
+            setting, teacher = focused(general), TEACHERS.get(name)
+            taught_by = percent(values(records, setting, teacher)) if teacher else ""
+            gained = shown(gain_of(records, setting, name)) if teacher else ""
+            here = percent(values(records, setting, name))
+            rows.append([f"{general / DECISIVE:g}", title, taught_by, str(PUBLISHED[general][name]), here, gained])
+    lines = []
+    for shared in numbers_of(records, "shared"):
+        setting = swept(shared)
+        accuracies = [percent(values(records, setting, name)) for name in ("teacher", "alone", "kd")]
+        found = gain_of(records, setting, "kd")
+        lines.append([f"{gamma_of(shared):.2f}", *accuracies, shown(found), found.verdict])
+    examples, seeds = records[0].settings["examples"], len({record.seed for record in records})
+    said = (
+        f"The Gaussian study of Xue et al. 2023 (arXiv:2206.06487), linear models, {examples} examples, {seeds} seeds. "
+        "Test accuracy in percent, mean and standard deviation, and the gain over the student without distillation "
+        "with its 95 % interval, paired by seed."
+    )
+    parts = [
+        said,
+        Table(["γ", "", "teacher", "published", "here", "gain"], rows),
+        "## As γ grows",
+        Table(["γ", "teacher", "no distillation", "distilled", "gain", ""], lines),
+    ]
+    return Page("When does a teacher of another modality help?", parts, lambda: plot(records))
 
 
-def plot(swept: dict[str, dict]) -> plt.Figure:
+def plot(records: Sequence[Record]) -> plt.Figure:
     """The gain with its interval against γ."""
     drawn, axis = plt.subplots(figsize=(6.5, 4.0), layout="constrained")
-    found = {gamma_of(int(shared)): gain(runs["kd"], runs["alone"], "kd") for shared, runs in swept.items()}
+    found = {gamma_of(shared): gain_of(records, swept(shared), "kd") for shared in numbers_of(records, "shared")}
     means = [100 * one.gain for one in found.values()]
     axis.axhline(0, color="tab:gray", lw=1)
     reaches = [100 * (one.high - one.gain) for one in found.values()]
     axis.errorbar(list(found), means, reaches, fmt="o-", capsize=3)
     axis.set(xlabel="γ, share of the general among the decisive features", ylabel="gain of distillation, points")
     return drawn
-
-
-def main() -> None:
-    """Runs what is missing and writes table and plot."""
-    studies = {"focus": (focus, GENERAL), "sweep": (sweep, {str(shared): shared for shared in SHARED})}
-    results = {}
-    for study, (run, settings) in studies.items():
-        results[study] = {}
-        for key, features in settings.items():
-            runs = [
-                remembered(FOLDER / f"{study}_{key}_{seed}.json", lambda of=(run, features, seed): of[0](*of[1:]))
-                for seed in SEEDS
-            ]
-            results[study][key] = {name: [one[name] for one in runs] for name in runs[0]}
-            print(study, key, {name: mean_and_deviation(values) for name, values in results[study][key].items()})
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    RESULTS.joinpath("modality_focusing.json").write_text(json.dumps(results, indent=1))
-    RESULTS.joinpath("modality_focusing.md").write_text(table(results["sweep"], results["focus"]), encoding="utf-8")
-    plot(results["sweep"]).savefig(RESULTS / "modality_focusing.png", dpi=120)
-
-
-if __name__ == "__main__":
-    main()
