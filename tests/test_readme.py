@@ -91,7 +91,7 @@ def test_every_picture_and_table_that_it_points_to_is_there():
     [
         ("adversarial/kdgan.md", 1),
         ("adversarial/kdgan.md", 2),
-        ("adversarial/modes.md", 0),
+        ("adversarial.md", 0),
         ("against_builtin.md", 0),
         ("assistants/fashion_mnist.md", 0),
         ("data_free.md", 0),
