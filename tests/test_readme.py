@@ -97,7 +97,7 @@ def test_every_picture_and_table_that_it_points_to_is_there():
         ("data_free.md", 0),
         ("methods.md", 0),
         ("modality_focusing.md", 0),
-        ("modalities/privileged.md", 0),
+        ("privileged.md", 0),
         ("modalities/spoken_mnist.md", 1),
         ("modalities/spoken_mnist.md", 3),
         ("quantization.md", 0),

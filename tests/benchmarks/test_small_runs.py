@@ -9,9 +9,8 @@ from small_runs import gain, shown
 
 
 def test_a_gain_has_the_interval_of_its_pairs():
-    found = gain(
-        [0.64, 0.66, 0.71], [0.60, 0.65, 0.65], "all"
-    )  # 4, 1 and 6 points; t of two degrees of freedom is 4.3027
+    # Of 4, 1 and 6 points; the quantile of two degrees of freedom is 4.3027.
+    found = gain([0.64, 0.66, 0.71], [0.60, 0.65, 0.65], "all")
     assert (shown(found), found.verdict) == ("+3.67 [-2.58, +9.92]", "no evidence")
 
 
