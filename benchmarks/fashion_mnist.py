@@ -1,29 +1,34 @@
 """Distils a Fashion-MNIST teacher into a student of 1/20 its size, beside the same student trained alone.
 
-    TFDS_DATA_DIR=... python benchmarks/fashion_mnist.py
+    python benchmarks/run.py fashion_mnist --seeds 3 --data-dir DIR
 
-Trains the teacher once, then runs `keras-kd distill` for three seeds with alpha = 1 (the labels alone) and with the
-defaults (alpha = 0.3, temperature = 4), same student, same steps, same augmentation. Runs that are done are not done
-again. Writes `benchmarks/results/fashion_mnist.md`.
+Trains the teacher once, then runs `keras-kd distill` with alpha = 1 (the labels alone) and with the defaults
+(alpha = 0.3, temperature = 4), same student, same steps, same augmentation. A run that was broken off is resumed.
 """
 
+import functools
 import json
-import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+from records import Record, Run, made
+from rendering import Page, Table, percent, values
 
 import keras_kd as kd
 from keras_kd.cli import main
 from keras_kd.plots import read_history
 
-RUNS = Path("saved_models/fashion_mnist")
-RESULT = Path(__file__).parent / "results" / "fashion_mnist.md"
-SEEDS = (0, 1, 2)
-TEACHER_EPOCHS, STUDENT_EPOCHS = 12, 10
-ALPHAS = {"distilled": "0.3", "alone": "1.0"}
+FOLDER = Path("saved_models/fashion_mnist")
+SEEDS = 3
+TEACHER = {"dataset": "fashion_mnist", "epochs": 12, "batch": 128, "rate": 2e-3, "shift": 2}
+QUICK_TEACHER = {**TEACHER, "dataset": "digits", "epochs": 1}
+STUDENT = {"epochs": 10, "batch": 128}
+QUICK_STUDENT = {**STUDENT, "epochs": 1}
+ALPHAS = {"alone": 1.0, "distilled": 0.3}
 TITLES = {"alone": "student alone (alpha = 1)", "distilled": "student distilled (alpha = 0.3, T = 4)"}
-COMMAND = "TFDS_DATA_DIR=... python benchmarks/fashion_mnist.py"
 
 
 def build_teacher() -> keras.Model:
@@ -62,81 +67,107 @@ def build_student() -> keras.Model:
     return keras.Sequential([*stack, *head], name="student")
 
 
-def train_teacher(path: Path) -> None:
-    """Trains the teacher on the labels, with flips left to the reader: shifts of two pixels only."""
-    source = kd.data.load("fashion_mnist")
-    transform = kd.data.input_transform(source, (28, 28, 1))
-    train = kd.data.pipeline(source.train, training=True, transform=transform, augment=kd.data.random_shift(2))
-    validation = kd.data.pipeline(source.validation, transform=transform, batch_size=512)
-    keras.utils.set_random_seed(0)
-    teacher = build_teacher()
-    rate = keras.optimizers.schedules.CosineDecay(2e-3, TEACHER_EPOCHS * len(train))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    teacher.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
-    teacher.fit(train, validation_data=validation, epochs=TEACHER_EPOCHS, verbose=2)
-    teacher.save(path)
+def teacher_path(dataset: str, epochs: int, batch: int, rate: float, shift: int) -> Path:
+    """The file of the teacher, which is trained on the labels; flips are left to the reader: small shifts only."""
+
+    def train(path: Path) -> None:
+        source = kd.data.load(dataset)
+        transform = kd.data.input_transform(source, (28, 28, 1))
+        keras.utils.set_random_seed(0)
+        data = kd.data.pipeline(
+            source.train, training=True, batch_size=batch, transform=transform, augment=kd.data.random_shift(shift)
+        )
+        teacher = build_teacher()
+        decay = keras.optimizers.schedules.CosineDecay(rate, epochs * len(data))
+        teacher.compile(keras.optimizers.Adam(decay), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        teacher.fit(data, epochs=epochs, verbose=0)
+        teacher.save(path)
+
+    return made(FOLDER / f"teacher_{dataset}_{epochs}.keras", train)
 
 
-def distil(teacher: Path, kind: str, alpha: str, seed: int) -> dict:
-    """One run of `keras-kd distill`, or what is left of it; returns its figures."""
-    out, student = RUNS / f"{kind}_{seed}", RUNS / f"student_{seed}.keras"
-    if not (out / "report.json").exists():
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """The teacher, then the student alone and distilled."""
+    teacher, student = (QUICK_TEACHER, QUICK_STUDENT) if quick else (TEACHER, STUDENT)
+    yield Run("teacher", 0, teacher, functools.partial(teacher_figures, teacher))
+    for kind, alpha in ALPHAS.items():
+        settings = {"teacher": teacher, **student, "alpha": alpha}
+        yield Run(kind, seed, settings, functools.partial(student_figures, kind, seed, settings))
+
+
+def teacher_figures(settings: dict[str, Any]) -> dict[str, Any]:
+    """Its file for the phone, on the test images."""
+    source = kd.data.load(settings["dataset"])
+    test = kd.data.pipeline(source.test, transform=kd.data.input_transform(source, (28, 28, 1)))
+    teacher = keras.saving.load_model(teacher_path(**settings))
+    with tempfile.TemporaryDirectory() as folder:
+        report = kd.export_student(teacher, folder, formats="tflite", evaluation_data=test)
+    return {
+        "parameters": report.parameters,
+        "bytes": report.files[-1].size_bytes,
+        "accuracy": report.keras_accuracy,
+    }
+
+
+def student_figures(kind: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """One run of `keras-kd distill`."""
+    dataset, epochs = settings["teacher"]["dataset"], settings["epochs"]
+    out = FOLDER / f"{kind}_{dataset}_{epochs}_{seed}"
+
+    def untrained(path: Path) -> None:
         keras.utils.set_random_seed(seed)
-        build_student().save(student)
-        words = ["--teacher", teacher, "--student", student, "--dataset", "fashion_mnist", "--out", out]
-        words += ["--epochs", STUDENT_EPOCHS, "--alpha", alpha, "--seed", seed]
-        words += ["--resume"] if (out / "run.json").exists() else []
-        if main(["distill", *map(str, words)]):
-            raise SystemExit(f"keras-kd distill failed for {out}")
-    figures = {name: json.loads((out / f"{name}.json").read_text()) for name in ("report", "run")}
-    return {**figures, "agreement": read_history(out / "history.csv")["val_agreement"][-1]}
+        build_student().save(path)
+
+    student = made(FOLDER / f"student_{seed}.keras", untrained)
+    words = ["--teacher", teacher_path(**settings["teacher"]), "--student", student, "--dataset", dataset]
+    words += ["--out", out, "--epochs", epochs, "--batch-size", settings["batch"]]
+    words += ["--alpha", settings["alpha"], "--seed", seed]
+    words += ["--resume"] if (out / "run.json").exists() else []
+    if main(["distill", *map(str, words)]):
+        raise SystemExit(f"keras-kd distill failed for {out}")
+    report = json.loads((out / "report.json").read_text())
+    file = report["files"][-1]
+    return {
+        "parameters": report["parameters"],
+        "bytes": file["size_bytes"],
+        "accuracy": file["accuracy"],
+        "agreement_with_teacher": read_history(out / "history.csv")["val_agreement"][-1],
+        "same_as_keras": round(file["agreement"] * file["examples"]),
+        "examples": file["examples"],
+        "max_abs_difference": file["max_abs_difference"],
+    }
 
 
-def table(teacher_bytes: int, runs: dict[str, list[dict]]) -> str:
-    """The results as Markdown."""
-    first = runs["distilled"][0]
-    lines = [
-        "# Fashion-MNIST: one teacher, one student, alone and distilled",
-        "",
-        f"`{COMMAND}`: {STUDENT_EPOCHS} epochs of 54,000 images, batch 128, Adam with cosine decay from 1e-3, seeds "
-        f"{SEEDS}; alpha and temperature are the library's defaults, nothing was tuned. The 10,000 test images are "
-        "used once per run. CPU, 2 cores.",
-        "",
-        "| model | parameters | TFLite bytes | test accuracy | names the teacher's class (validation) | "
-        "TFLite = Keras on | largest difference of logits |",
-        "|---|---|---|---|---|---|---|",
-        f"| teacher | {first['run']['teacher_parameters']:,} | {teacher_bytes:,} | "
-        f"{first['run']['teacher_accuracy']:.2%} | | | |",
+def page(records: Sequence[Record]) -> Page:
+    """The teacher and both students, and the gain by seed."""
+    used = next(record.settings for record in records if record.setting == "distilled")
+    (teacher,) = (record.figures for record in records if record.setting == "teacher")
+    examples = values(records, "distilled", "examples")[0]
+    words = (
+        f"`{used['teacher']['dataset']}`, {used['epochs']} epochs of all training images, batch {used['batch']}, Adam "
+        "with cosine decay from 1e-3; alpha and temperature are the library's defaults, nothing was tuned. The "
+        f"{examples:,} test images are used once per run. Mean and standard deviation over the seeds."
+    )
+    head = ["model", "parameters", "TFLite bytes", "test accuracy", "names the teacher's class (validation)"]
+    head += ["TFLite = Keras on", "largest difference of logits"]
+    rows = [
+        ["teacher", f"{teacher['parameters']:,}", f"{teacher['bytes']:,}", f"{teacher['accuracy']:.2%}", "", "", ""]
     ]
     for kind, title in TITLES.items():
-        files = [run["report"]["files"][-1] for run in runs[kind]]
-        accuracies = [100 * file["accuracy"] for file in files]
-        agreements = [100 * run["agreement"] for run in runs[kind]]
-        same = [round(file["agreement"] * file["examples"]) for file in files]
-        lines.append(
-            f"| {title} | {first['report']['parameters']:,} | {files[0]['size_bytes']:,} | "
-            f"{_spread(accuracies)} | {_spread(agreements)} | "
-            f"{', '.join(f'{n:,}' for n in same)} of {files[0]['examples']:,} | "
-            f"{max(file['max_abs_difference'] for file in files):.1e} |"
+        rows.append(
+            [
+                title,
+                f"{values(records, kind, 'parameters')[0]:,}",
+                f"{values(records, kind, 'bytes')[0]:,}",
+                f"{percent(values(records, kind, 'accuracy'))} %",
+                f"{percent(values(records, kind, 'agreement_with_teacher'))} %",
+                f"{', '.join(f'{number:,}' for number in values(records, kind, 'same_as_keras'))} of {examples:,}",
+                f"{max(values(records, kind, 'max_abs_difference')):.1e}",
+            ]
         )
-    gains = [
-        100 * (after["report"]["files"][-1]["accuracy"] - before["report"]["files"][-1]["accuracy"])
-        for before, after in zip(runs["alone"], runs["distilled"], strict=True)
-    ]
-    lines += ["", f"Gain by seed, in points: {', '.join(f'{gain:+.2f}' for gain in gains)}.", ""]
-    return "\n".join(lines)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %"
-
-
-if __name__ == "__main__":
-    RUNS.mkdir(parents=True, exist_ok=True)
-    teacher = RUNS / "teacher.keras"
-    if not teacher.exists():
-        train_teacher(teacher)
-    runs = {kind: [distil(teacher, kind, alpha, seed) for seed in SEEDS] for kind, alpha in ALPHAS.items()}
-    report = kd.export_student(keras.saving.load_model(teacher), RUNS / "teacher_tflite", formats="tflite")
-    RESULT.write_text(table(report.files[0].size_bytes, runs))
-    print(RESULT.read_text())
+    alone, distilled = (values(records, kind, "accuracy") for kind in ALPHAS)
+    gains = [f"{100 * (after - before):+.2f}" for before, after in zip(alone, distilled, strict=True)]
+    return Page(
+        "Fashion-MNIST: one teacher, one student, alone and distilled",
+        [words, Table(head, rows), f"Gain by seed, in points: {', '.join(gains)}."],
+    )

@@ -1,32 +1,38 @@
-"""Every method of the library on Fashion-MNIST: one teacher, one small student, one budget, three seeds.
+"""Every method of the library on Fashion-MNIST: one teacher, one small student, one budget.
 
-    TFDS_DATA_DIR=... python benchmarks/methods.py
+    python benchmarks/run.py methods --seeds 3 --data-dir DIR
 
 The teacher learns from all training images, the student sees 1,000 of them. Each method is added to the student's own
 loss, `0.5 · loss + 0.5 · weight · method` (SimKD alone, as in its paper), with its paper's weight times 0.01, 0.1 and 1
 and the paper's own settings otherwise. The factor is chosen on validation data, with the first seed; the test images
-decide nothing. Runs that are done are not done again. Writes
-`benchmarks/results/methods.json`, `.md` and `.png`. Names of methods as arguments run those alone, without tables.
+decide nothing. (The budget was chosen, too, on validation data: 12 epochs of 5,000 images had left every student
+undertrained.)
 """
 
-import json
+import functools
 import statistics
-import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-from methods_list import METHODS, STAGES, Method
+from matplotlib.figure import Figure
+from methods_list import METHODS, STAGES
+from records import Record, Run, made
+from rendering import Page, Table, percent, spread, values
 
 import keras_kd as kd
 from keras_kd.plots import figure
 
 FOLDER = Path("saved_models/methods")
-RESULTS = Path(__file__).parent / "results"
-COMMAND = "TFDS_DATA_DIR=... python benchmarks/methods.py"
-FACTORS, SEEDS = (0.01, 0.1, 1.0), (0, 1, 2)
-EXAMPLES, EPOCHS, BATCH, RATE = 1000, 60, 64, 4e-3
-TEACHER_EPOCHS = 8
+SEEDS = 3
+TEACHER = {"dataset": "fashion_mnist", "epochs": 8, "batch": 128, "rate": 2e-3}
+QUICK_TEACHER = {**TEACHER, "dataset": "digits", "epochs": 1}
+FULL = {"teacher": TEACHER, "examples": 1000, "epochs": 60, "batch": 64, "rate": 4e-3}
+QUICK = {**FULL, "teacher": QUICK_TEACHER, "examples": 64, "epochs": 1}
+FACTORS, QUICK_FACTORS = (0.01, 0.1, 1.0), (0.1, 1.0)
+QUICK_METHODS = ("alone", "soft_targets", "decoupled_kd", "sim_kd")
 
 
 def build_teacher() -> keras.Model:
@@ -55,9 +61,10 @@ def _head() -> list[keras.Layer]:
     return [layers.GlobalAveragePooling2D(name="pool"), layers.Dense(10, name="head")]
 
 
-def load() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+@functools.cache
+def load(dataset: str = "fashion_mnist") -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images in [0, 1] and labels by split, in memory."""
-    source = kd.data.load("fashion_mnist")
+    source = kd.data.load(dataset)
     transform = kd.data.input_transform(source, (28, 28, 1))
     splits = {}
     for name in ("train", "validation", "test"):
@@ -76,146 +83,139 @@ def train(model: keras.Model, data, epochs: int, batch: int, rate: float, **opti
     model.fit(x, y, epochs=epochs, batch_size=batch, verbose=0, **options)
 
 
-def teacher_of(splits) -> keras.Model:
+@functools.cache
+def teacher_of(dataset: str, epochs: int, batch: int, rate: float) -> keras.Model:
     """The teacher, trained where it is not yet."""
-    path = FOLDER / "teacher.keras"
-    if not path.exists():
+
+    def make(path: Path) -> None:
         keras.utils.set_random_seed(0)
         teacher = build_teacher()
-        train(teacher, splits["train"], TEACHER_EPOCHS, 128, 2e-3)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        train(teacher, load(dataset)["train"], epochs, batch, rate)
         teacher.save(path)
-    return keras.saving.load_model(path)
+
+    return keras.saving.load_model(made(FOLDER / f"teacher_{dataset}_{epochs}.keras", make))
 
 
-def run(key: str, method: Method, factor: float, seed: int, teacher: keras.Model, splits) -> dict:
-    """Trains one student, or reads what was left of it; returns its figures."""
-    path = FOLDER / "runs" / f"{key}_{factor:g}_{seed}.json"
-    if path.exists():
-        return json.loads(path.read_text())
+@functools.cache
+def said(split: str, **teacher: Any) -> np.ndarray:
+    """The classes that the teacher names."""
+    return _classes(teacher_of(**teacher), load(teacher["dataset"])[split][0])
+
+
+def _classes(model: keras.Model, x: np.ndarray) -> np.ndarray:
+    return model.predict(x, batch_size=500, verbose=0).argmax(-1)
+
+
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """The teacher; of each method the best factor with the first seed, then that factor with the others."""
+    settings = QUICK if quick else FULL
+    yield Run("teacher", 0, settings["teacher"], functools.partial(teacher_figures, settings["teacher"]))
+    for key in QUICK_METHODS if quick else METHODS:
+        factors = (QUICK_FACTORS if quick else FACTORS) if METHODS[key].tuned else (1.0,)
+        first = yield _run(key, 0, {**settings, "factors": factors})
+        if seed:
+            yield _run(key, seed, {**settings, "factors": (first["factor"],)})
+
+
+def _run(key: str, seed: int, settings: dict[str, Any]) -> Run:
+    method = METHODS[key]
+    decided = {**settings, "weight": method.weight, "alpha": method.alpha}
+    return Run(key, seed, decided, functools.partial(best_of, key, seed, settings))
+
+
+def teacher_figures(teacher: dict[str, Any]) -> dict[str, Any]:
+    """Its size, the student's, and its share of the test labels."""
+    test = float(np.mean(said("test", **teacher) == load(teacher["dataset"])["test"][1]))
+    sizes = {"parameters": teacher_of(**teacher).count_params(), "student_parameters": build_student().count_params()}
+    return {**sizes, "test": test}
+
+
+def best_of(key: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """The student whose factor validation data prefer."""
+    tried = [student_figures(key, factor, seed, settings) for factor in settings["factors"]]
+    best = max(tried, key=lambda figures: figures["validation"])
+    return {**best, "validation_by_factor": {f"{one['factor']:g}": one["validation"] for one in tried}}
+
+
+def student_figures(key: str, factor: float, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """Trains one student."""
+    method, teacher = METHODS[key], teacher_of(**settings["teacher"])
+    splits = load(settings["teacher"]["dataset"])
+    says_teacher = {split: said(split, **settings["teacher"]) for split in ("validation", "test")}
     keras.utils.set_random_seed(seed)
     weight = factor * method.weight
     distiller = kd.Distiller(build_student(), teacher, method.make(weight), alpha=method.alpha)
-    data = tuple(values[:EXAMPLES] for values in splits["train"])
-    train(distiller, data, EPOCHS, BATCH, RATE, callbacks=method.callbacks(weight))
-    figures = {"method": key, "factor": factor, "seed": seed}
-    for split in ("validation", "test"):
+    data = tuple(part[: settings["examples"]] for part in splits["train"])
+    budget = {name: settings[name] for name in ("epochs", "batch", "rate")}
+    train(distiller, data, **budget, callbacks=method.callbacks(weight))
+    figures = {"factor": factor, "weights": distiller.finished_student.count_params()}
+    for split, teachers in says_teacher.items():
         x, y = splits[split]
-        says = distiller.predict(x, batch_size=500, verbose=0).argmax(-1)
+        says = _classes(distiller, x)
         figures[split] = float(np.mean(says == y))
-        figures[f"{split}_agreement"] = float(np.mean(says == splits[f"{split}_teacher"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures))
+        figures[f"{split}_agreement"] = float(np.mean(says == teachers))
     keras.backend.clear_session()
     return figures
 
 
-def chosen_runs(key: str, method: Method, teacher: keras.Model, splits) -> tuple[float, list[dict]]:
-    """The factor that validation data prefer, and its runs for every seed."""
-    factors = FACTORS if method.tuned else (1.0,)
-    first = {factor: run(key, method, factor, SEEDS[0], teacher, splits) for factor in factors}
-    best = max(first, key=lambda factor: first[factor]["validation"])
-    return best, [run(key, method, best, seed, teacher, splits) for seed in SEEDS]
-
-
-def exported_weights(method: Method, teacher: keras.Model, splits) -> int:
-    """How many weights the student that is exported has."""
-    student, objective = build_student(), method.make(1.0)
-    if not objective.finishes_student:
-        return student.count_params()
-    distiller = kd.Distiller(student, teacher, objective, alpha=0.0)
-    distiller.compile("sgd")
-    distiller.train_on_batch(splits["train"][0][:BATCH])
-    return distiller.finished_student.count_params()
-
-
-def table(results: dict, teacher: dict) -> str:
-    """The results as Markdown."""
-    alone = results["alone"]["test"]
-    lines = [
-        "# Every method on Fashion-MNIST",
-        "",
-        f"`{COMMAND}`: a teacher of {teacher['parameters']:,} weights ({teacher['test']:.2%} on the test images, "
-        f"trained on 54,000), a student of {teacher['student_parameters']:,} that sees {EXAMPLES:,} of them with their "
-        f"labels, {EPOCHS} epochs, batch {BATCH}, Adam with cosine decay from {RATE:g}, seeds {SEEDS}. Loss: half the "
-        "student's own, half the method's times its weight. The weight is the paper's times "
-        f"{', '.join(f'{factor:g}' for factor in FACTORS)}, whichever did best on 6,000 validation images with the "
-        "first seed; nothing else of a method was tuned. (The budget was, on validation data: 12 epochs of 5,000 "
-        "images had left every student undertrained.) Means and standard deviations over the seeds on the 10,000 test "
-        "images; gains are paired by seed. CPU, 2 cores.",
-        "",
-        "| method | source | looks at | its weight | exported weights | test accuracy | gain in points |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for key, result in results.items():
-        method = METHODS[key]
-        gains = [100 * (after - before) for after, before in zip(result["test"], alone, strict=True)]
-        weight = _rounded(result["factor"] * method.weight) if key != "alone" else ""
-        lines.append(
-            f"| {method.title} | {method.source} | {method.needs} | {weight} | {result['weights']:,} | "
-            f"{_spread([100 * value for value in result['test']])} % | "
-            f"{_spread(gains, sign='+') if key != 'alone' else ''} |"
-        )
-    return "\n".join([*lines, ""])
+def page(records: Sequence[Record]) -> Page:
+    """A row for each method."""
+    (teacher,) = (record for record in records if record.setting == "teacher")
+    about, used = teacher.figures, _first(records, "soft_targets").settings
+    words = (
+        f"`{teacher.settings['dataset']}`: a teacher of {about['parameters']:,} weights ({about['test']:.2%} on the "
+        f"test images, trained on all training images), a student of {about['student_parameters']:,} that sees "
+        f"{used['examples']:,} of them with their labels, {used['epochs']} epochs, batch {used['batch']}, Adam with "
+        f"cosine decay from {used['rate']:g}. Loss: half the student's own, half the method's times its weight. The "
+        f"weight is the paper's times {', '.join(f'{factor:g}' for factor in used['factors'])}, whichever did best on "
+        "validation images with the first seed; nothing else of a method was tuned. (The budget was, on validation "
+        "data: 12 epochs of 5,000 images had left every student undertrained.) Means and standard deviations over the "
+        "seeds on the test images; gains are paired by seed."
+    )
+    head = ["method", "source", "looks at", "its weight", "exported weights", "test accuracy", "gain in points"]
+    rows, gains = [], gains_of(records)
+    for key in _keys(records):
+        method, first = METHODS[key], _first(records, key).figures
+        weight = "" if key == "alone" else _rounded(first["factor"] * method.weight)
+        accuracy = f"{percent(values(records, key, 'test'))} %"
+        gain = spread(gains[key], sign="+") if key in gains else ""
+        rows.append([method.title, method.source, method.needs, weight, f"{first['weights']:,}", accuracy, gain])
+    return Page("Every method on Fashion-MNIST", [words, Table(head, rows)], lambda: picture(gains))
 
 
 def _rounded(weight: float) -> str:
     return f"{float(f'{weight:.2g}'):g}"
 
 
-def _spread(values: list[float], sign: str = "") -> str:
-    return f"{statistics.mean(values):{sign}.2f} ± {statistics.stdev(values):.2f}"
+def _keys(records: Sequence[Record]) -> list[str]:
+    return [key for key in METHODS if any(record.setting == key for record in records)]
 
 
-def plot(results: dict, path: Path) -> None:
-    """Every seed's gain over the same seed alone, methods ordered by their mean."""
-    gains = {
-        key: [100 * (after - before) for after, before in zip(result["test"], results["alone"]["test"], strict=True)]
-        for key, result in results.items()
+def _first(records: Sequence[Record], key: str) -> Record:
+    return next(record for record in records if record.setting == key)
+
+
+def gains_of(records: Sequence[Record]) -> dict[str, list[float]]:
+    """Every seed's gain over the same seed alone, in points."""
+    alone = values(records, "alone", "test")
+    return {
+        key: [100 * (after - before) for after, before in zip(values(records, key, "test"), alone, strict=True)]
+        for key in _keys(records)
         if key != "alone"
     }
+
+
+def picture(gains: dict[str, list[float]]) -> Figure:
+    """Every seed's gain, methods ordered by their mean."""
     order = sorted(gains, key=lambda key: statistics.mean(gains[key]))
     drawing = figure(8, 0.28 * len(order) + 1.2)
     axes = drawing.subplots()
     for row, key in enumerate(order):
         colour = "tab:red" if key == "soft_targets" else "tab:blue"
-        axes.plot(gains[key], [row] * len(SEEDS), "o", color=colour, alpha=0.4, markersize=4)
+        axes.plot(gains[key], [row] * len(gains[key]), "o", color=colour, alpha=0.4, markersize=4)
         axes.plot(statistics.mean(gains[key]), row, "|", color=colour, markersize=14, markeredgewidth=2)
     axes.axvline(0, color="0.6", linewidth=1)
     axes.set_yticks(range(len(order)), [METHODS[key].title for key in order], fontsize=8)
-    axes.set_xlabel("gain in test accuracy over the student alone, in points: three seeds and their mean")
+    axes.set_xlabel("gain in test accuracy over the student alone, in points: the seeds and their mean")
     axes.spines[["top", "right"]].set_visible(False)
-    drawing.savefig(path, dpi=120)
-
-
-def main(keys: list[str]) -> None:
-    """Runs what is asked for; all methods write the tables."""
-    splits = load()
-    teacher = teacher_of(splits)
-    for split in ("validation", "test"):
-        splits[f"{split}_teacher"] = teacher.predict(splits[split][0], batch_size=500, verbose=0).argmax(-1)
-    results = {}
-    for key in keys or METHODS:
-        factor, runs = chosen_runs(key, METHODS[key], teacher, splits)
-        results[key] = {
-            "factor": factor,
-            "weights": exported_weights(METHODS[key], teacher, splits),
-            "test": [figures["test"] for figures in runs],
-            "validation": [figures["validation"] for figures in runs],
-            "agreement": [figures["test_agreement"] for figures in runs],
-        }
-        print(key, results[key], flush=True)
-    if keys:
-        return
-    about = {
-        "parameters": teacher.count_params(),
-        "student_parameters": build_student().count_params(),
-        "test": float(np.mean(splits["test_teacher"] == splits["test"][1])),
-    }
-    (RESULTS / "methods.json").write_text(json.dumps({"teacher": about, "results": results}, indent=1) + "\n")
-    (RESULTS / "methods.md").write_text(table(results, about), encoding="utf-8")
-    plot(results, RESULTS / "methods.png")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    return drawing
