@@ -1,30 +1,40 @@
 """What `benchmarks/kdgan.py` trains: a LeNet that teaches, and a small MLP that learns alone or in one of five ways."""
 
 import itertools
-import statistics
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from small_runs import accuracy, remembered
+from choosing import SEED
+from records import made
+from small_runs import accuracy
 
 import keras_kd as kd
 from keras_kd.adversarial.kdgan import KDGAN, label_discriminator
 from keras_kd.adversarial.three_players import ThreePlayerDistiller
 
-FOLDER = Path("saved_models/adversarial/kdgan")
-CLASSES, EXAMPLES, VALIDATION, SEEDS, TUNING_SEEDS = 10, (100, 1000), 5000, (0, 1, 2, 3, 4), (0,)
-VIEWS, EPOCHS, BATCH, WIDTH = 12000, 4, 50, 128
-TEACHER_RATE, OTHERS_RATE = 1e-3, 1e-3
+FOLDER = Path("saved_models/kdgan")
+CLASSES, WIDTH = 10, 128
 AUGMENT = kd.data.compose(kd.data.random_rotation(15.0), kd.data.random_shift(3))
 
-Setting = Mapping[str, float]
+
+@dataclass(frozen=True)
+class Budget:
+    """How many digits, and how often; `pool` is what the labelled ones are drawn from."""
+
+    views: int = 12_000
+    epochs: int = 4
+    batch: int = 50
+    teacher_rate: float = 1e-3
+    others_rate: float = 1e-3
+    pool: int = 54_000
+    validation: int = 5000
+    test: int = 10_000
 
 
 def grid(**values: tuple[float, ...]) -> list[dict[str, float]]:
@@ -38,13 +48,13 @@ class Row:
 
     Attributes:
         title: In the table.
-        settings: What validation chooses from: as many for each row.
+        candidates: What validation chooses from: as many for each row.
         after: The row whose choice it takes over before it chooses for itself.
         published: Accuracy in percent by number of labelled digits.
     """
 
     title: str
-    settings: list[dict[str, float]]
+    candidates: list[dict[str, float]]
     after: str | None = None
     published: Mapping[int, float] = field(default_factory=dict)
 
@@ -82,38 +92,34 @@ def lenet(name: str) -> keras.Model:
     return keras.Sequential([keras.Input((28, 28, 1)), *convolutions, *dense], name=name)
 
 
-class Digits:
-    """MNIST in memory: by seed another draw of labelled examples, the same for every row."""
-
-    def __init__(self):
-        source = kd.data.load("mnist")
-        transform = kd.data.input_transform(source, (28, 28, 1))
-        self._splits = {}
-        for name in ("train", "validation", "test"):
-            data = kd.data.pipeline(getattr(source, name), transform=transform, batch_size=1000)
-            x, y = zip(*data.as_numpy_iterator(), strict=True)
-            self._splits[name] = np.concatenate(x), np.concatenate(y)
-
-    def held_out(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Validation or test."""
-        return tuple(values[: VALIDATION if split == "validation" else None] for values in self._splits[split])
-
-    @cache  # noqa: B019 (one object, as long as the program)
-    def views(self, examples: int, seed: int, augmented: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Views of the labelled digits, which are drawn at random and so not balanced, as published."""
-        x, y = self._splits["train"]
-        rows = np.random.default_rng(seed).permutation(len(x))[:examples]
-        x, y = (np.tile(values[rows], (VIEWS // examples, *[1] * (values.ndim - 1))) for values in (x, y))
-        if augmented:
-            seeds = np.stack([np.full(VIEWS, seed), np.arange(VIEWS)], axis=1).astype("int32")
-            data = tf.data.Dataset.from_tensor_slices((x, seeds)).map(AUGMENT).batch(VIEWS)
-            x = next(data.as_numpy_iterator())
-        return x, y
+@cache
+def digits(budget: Budget) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The splits in memory, pixels in [0, 1]."""
+    source = kd.data.load("mnist")
+    transform, splits = kd.data.input_transform(source, (28, 28, 1)), {}
+    for name, count in {"train": budget.pool, "validation": budget.validation, "test": budget.test}.items():
+        data = kd.data.pipeline(getattr(source, name).take(count), transform=transform, batch_size=1000)
+        splits[name] = tuple(np.concatenate(part) for part in zip(*data.as_numpy_iterator(), strict=True))
+    return splits
 
 
-def adam(rate: float) -> keras.optimizers.Optimizer:
+@cache
+def views(budget: Budget, labelled: int, seed: int, augmented: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Views of the labelled digits, which are drawn at random and so not balanced, as published."""
+    x, y = digits(budget)["train"]
+    rows = np.random.default_rng(seed).permutation(len(x))[:labelled]
+    x, y = (np.tile(values[rows], (budget.views // labelled, *[1] * (values.ndim - 1))) for values in (x, y))
+    if augmented:
+        seeds = np.stack([np.full(budget.views, seed), np.arange(budget.views)], axis=1).astype("int32")
+        data = tf.data.Dataset.from_tensor_slices((x, seeds)).map(AUGMENT).batch(budget.views)
+        x = next(data.as_numpy_iterator())
+    return x, y
+
+
+def adam(rate: float, budget: Budget) -> keras.optimizers.Optimizer:
     """With cosine decay to zero."""
-    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, VIEWS // BATCH * EPOCHS))
+    steps = budget.views // budget.batch * budget.epochs
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps))
 
 
 def cross_entropy() -> keras.losses.Loss:
@@ -123,6 +129,7 @@ def cross_entropy() -> keras.losses.Loss:
 
 def learner_of(
     row: str,
+    budget: Budget,
     student: keras.Model,
     teacher: keras.Model | None,
     rate: float,
@@ -145,77 +152,52 @@ def learner_of(
         classes.set_weights(teacher.get_weights())
         objectives, mode = ([], KDGAN(alpha=1.0, gamma=0.0)) if row == "gan" else (None, KDGAN(alpha=share))
         learner = ThreePlayerDistiller(student, teacher, label_discriminator(classes), objectives, mode=mode, **games)
-        optimizers["teacher_optimizer"] = adam(OTHERS_RATE)
+        optimizers["teacher_optimizer"] = adam(budget.others_rate, budget)
     if row not in ("plain", "alone", "distilled"):
-        optimizers["discriminator_optimizer"] = adam(OTHERS_RATE)
-    learner.compile(adam(rate), loss=cross_entropy(), jit_compile=False, **optimizers)
+        optimizers["discriminator_optimizer"] = adam(budget.others_rate, budget)
+    learner.compile(adam(rate, budget), loss=cross_entropy(), jit_compile=False, **optimizers)
     return learner
 
 
-class Study:
-    """All runs, each done once and kept."""
+def fit(model: keras.Model, budget: Budget, labelled: int, seed: int, augmented: bool = True) -> None:
+    """On the views of the labelled digits."""
+    x, y = views(budget, labelled, seed, augmented)
+    model.fit(x, y, batch_size=budget.batch, epochs=budget.epochs, verbose=0)
 
-    @cached_property
-    def digits(self) -> Digits:
-        """Read when a run is missing."""
-        return Digits()
 
-    def teacher(self, examples: int, seed: int) -> keras.Model:
-        """LeNet, trained on the labelled examples; and read from its file where it was."""
-        path = FOLDER / f"teacher_{examples}_{seed}.weights.h5"
+def accuracies(model: keras.Model, budget: Budget) -> dict[str, float]:
+    """On validation and test digits."""
+    return {split: accuracy(model, *digits(budget)[split]) for split in ("validation", "test")}
+
+
+def teacher_of(budget: Budget, labelled: int, seed: int) -> keras.Model:
+    """LeNet, trained on the labelled digits; read anew each time, for KDGAN teaches it."""
+
+    def train(path: Path) -> None:
         keras.utils.set_random_seed(seed)
         model = lenet("teacher")
-        if not path.exists():
-            model.compile(adam(TEACHER_RATE), cross_entropy(), jit_compile=False)
-            self._fit(model, examples, seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            model.save_weights(path)
-        model.load_weights(path)
-        return model
+        model.compile(adam(budget.teacher_rate, budget), cross_entropy(), jit_compile=False)
+        fit(model, budget, labelled, seed)
+        model.save(path)
 
-    def teacher_run(self, examples: int, seed: int) -> dict[str, float]:
-        """Figures of the teacher."""
-        return remembered(
-            FOLDER / "runs" / f"teacher_{examples}_{seed}.json",
-            lambda: self._figures(self.teacher(examples, seed)),
-        )
+    name = f"teacher_{labelled}_of_{budget.pool}_{budget.views}_{budget.epochs}_{seed}.keras"
+    return keras.models.load_model(made(FOLDER / name, train))
 
-    def _fit(self, model: keras.Model, examples: int, seed: int, augmented: bool = True, **options: Any) -> None:
-        x, y = self.digits.views(examples, seed, augmented)
-        model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0, **options)
 
-    def _figures(self, model: keras.Model) -> dict[str, float]:
-        return {split: accuracy(model, *self.digits.held_out(split)) for split in ("validation", "test")}
+def teacher_figures(budget: Budget, labelled: int, seed: int) -> dict[str, float]:
+    """Accuracies of the teacher."""
+    return accuracies(teacher_of(budget, labelled, seed), budget)
 
-    def run(self, row: str, examples: int, setting: Setting, seed: int) -> dict[str, Any]:
-        """Figures of a student, trained in the way of the row."""
 
-        def train() -> dict[str, Any]:
-            teacher = None if ROWS[row].after is None else self.teacher(examples, seed)
-            began = time.process_time()
-            keras.utils.set_random_seed(seed)
-            student = build_student()
-            learner = learner_of(row, student, teacher, **setting)
-            self._fit(learner, examples, seed, augmented=row != "plain")
-            seconds = time.process_time() - began
-            return {"parameters": student.count_params(), "seconds": seconds, **self._figures(student)}
+def student_figures(row: str, budget: Budget, labelled: int, setting: Mapping[str, float], seed: int) -> dict[str, Any]:
+    """Accuracies of a student, trained in the way of the row."""
+    teacher = None if ROWS[row].after is None else teacher_of(budget, labelled, seed)
+    keras.utils.set_random_seed(seed)
+    student = build_student()
+    fit(learner_of(row, budget, student, teacher, **setting), budget, labelled, seed, augmented=row != "plain")
+    return {"parameters": student.count_params(), **accuracies(student, budget)}
 
-        chosen = "_".join(f"{value:g}" for value in setting.values())
-        figures = remembered(FOLDER / "runs" / f"{row}_{examples}_{chosen}_{seed}.json", train)
-        print(row, examples, chosen, seed, figures, flush=True)
-        return figures
 
-    @cache  # noqa: B019
-    def chosen(self, row: str, examples: int) -> dict[str, float]:
-        """The setting that the validation examples prefer."""
-        before = {} if ROWS[row].after is None else self.chosen(ROWS[row].after, examples)
-
-        def validated(setting: Setting) -> float:
-            return statistics.fmean(self.run(row, examples, setting, seed)["validation"] for seed in TUNING_SEEDS)
-
-        return max(({**before, **setting} for setting in ROWS[row].settings), key=validated)
-
-    def row(self, row: str, examples: int) -> dict[str, Any]:
-        """Chosen setting and the runs of every seed."""
-        setting = self.chosen(row, examples)
-        return {"setting": setting, "runs": [self.run(row, examples, setting, seed) for seed in SEEDS]}
+def validated(row: str, budget: Budget, labelled: int, setting: Mapping[str, float]) -> float:
+    """Validation accuracy of a setting, with the first seed."""
+    return student_figures(row, budget, labelled, setting, SEED)["validation"]

@@ -89,8 +89,8 @@ def test_every_picture_and_table_that_it_points_to_is_there():
 @pytest.mark.parametrize(
     ("table", "section"),
     [
-        ("adversarial/kdgan.md", 1),
-        ("adversarial/kdgan.md", 2),
+        ("kdgan.md", 1),
+        ("kdgan.md", 2),
         ("adversarial.md", 0),
         ("against_builtin.md", 0),
         ("assistants/fashion_mnist.md", 0),
@@ -98,8 +98,8 @@ def test_every_picture_and_table_that_it_points_to_is_there():
         ("methods.md", 0),
         ("modality_focusing.md", 0),
         ("privileged.md", 0),
-        ("modalities/spoken_mnist.md", 1),
-        ("modalities/spoken_mnist.md", 3),
+        ("spoken_mnist.md", 1),
+        ("spoken_mnist.md", 3),
         ("quantization.md", 0),
         ("robust.md", 0),
         ("speed.md", 0),
