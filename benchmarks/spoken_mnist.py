@@ -1,6 +1,6 @@
 """Digits seen, heard and read: one teacher of three modalities, and light students that see one of them, or any.
 
-    TFDS_DATA_DIR=... python benchmarks/spoken_mnist.py                     # about ten minutes on 2 cores
+    python benchmarks/run.py spoken_mnist --seeds 3 --data-dir DIR    # about ten minutes on 2 cores
 
 The pairs are those of `kd.data.multimodal.spoken_mnist`: MNIST with a quarter of its energy, the Free Spoken Digit
 Dataset, words in ten languages with misspellings. Training, validation and test share no image and no speaker. There
@@ -16,46 +16,34 @@ files that are written from test examples and read back as anybody's. Runs that 
 `benchmarks/results/modalities/spoken_mnist.json`, `.md` and `.png`.
 """
 
-import json
+import functools
+import itertools
 import statistics
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import matplotlib.pyplot as plt
 import numpy as np
-from small_runs import gain, mean_and_deviation, shown
-from spoken_mnist_runs import (
-    ALL,
-    FILES_PER_CLASS,
-    FOLD,
-    GRID,
-    PER_CLASS,
-    SECONDS,
-    SEEDS,
-    STUDENTS,
-    TEACHERS,
-    Study,
-    title,
-)
+from choosing import choice, chosen
+from records import Record, Run
+from rendering import Page, Table, percent, values
+from small_runs import gain, shown
+from spoken_mnist_runs import ALL, CLASSES, QUICK, STUDENTS, TEACHERS, Budget, Study, title
 
 from keras_kd.plots import COLORS
 
-RESULTS = Path(__file__).parent / "results" / "modalities"
-COMMAND = "TFDS_DATA_DIR=... python benchmarks/spoken_mnist.py"
+SEEDS = 3
+GRID = tuple(itertools.product((2.0, 4.0), (0.0, 0.5)))
+ALONE = {"temperature": 1.0, "alpha": 1.0}
 PUBLISHED = {"image": "63 to 65", "audio": "90 to 91", "image+audio": "96 to 97"}
 TEACHER = title(ALL)
 
-
-def test_accuracies(runs: list[dict], subset: str) -> list[float]:
-    """With a subset of the modalities, run by run."""
-    return [run["test"][subset] for run in runs]
+study_of = functools.cache(Study)
 
 
-def compared(row: dict[str, Any], subset: str) -> str:
-    """A student alone and distilled, its gain and what follows, as cells."""
-    alone, distilled = (test_accuracies(row[key], subset) for key in ("alone", "distilled"))
-    found = gain(distilled, alone, TEACHER)
-    return f"{mean_and_deviation(alone)} | {mean_and_deviation(distilled)} | {shown(found)} | {found.verdict}"
+def larger(name: str) -> str:
+    """The setting of a model of the teacher's width."""
+    return f"larger model of {name}"
 
 
 def whole(name: str) -> str:
@@ -63,114 +51,156 @@ def whole(name: str) -> str:
     return title(STUDENTS[name].sees)
 
 
-def table(results: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    train, validation, test = (10 * count for count in PER_CLASS)
-    teacher, student = TEACHERS[TEACHER], STUDENTS["all"]
-    lines = [
-        "# Digits seen, heard and read",
-        "",
-        f"`{COMMAND}`: `kd.data.multimodal.spoken_mnist`, fold {FOLD}, {train:,} training pairs with four voices, "
-        f"{validation:,} for validation and {test:,} for the test, with one voice each; recordings of {SECONDS:g} s. "
-        f"Test accuracy in percent, mean and standard deviation over {len(SEEDS)} seeds. The voice of the test is the "
-        "same for all: intervals say nothing of other voices.",
-        "",
-        f"## What each modality tells: models of the teacher's width, {teacher.width}",
-        "",
-        "| sees | parameters | published | here |",
-        "|---|---|---|---|",
+def student(name: str) -> str:
+    """The title of a student."""
+    return f"student of {whole(name)}"
+
+
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """The larger models, then each student: its choice, itself alone and distilled, its files; in small the last."""
+    budget = QUICK if quick else Budget()
+    study, given = study_of(budget), asdict(budget)
+    for name in ("image", TEACHER) if quick else TEACHERS:
+        settings = {**given, **asdict(TEACHERS[name])}
+        yield Run(larger(name), seed, settings, functools.partial(study.teacher_figures, name, seed))
+    for name in ("all",) if quick else STUDENTS:
+        settings = {**given, **asdict(STUDENTS[name]), "teacher": asdict(TEACHERS[TEACHER])}
+        grid = [{"temperature": temperature, "alpha": alpha} for temperature, alpha in (GRID[:2] if quick else GRID)]
+        found = yield choice(student(name), settings, grid, functools.partial(study.validated, name, seed=0))
+        for title_of, setting in (("alone", ALONE), ("distilled", found["chosen"])):
+            train = functools.partial(study.student_figures, name, setting, seed)
+            yield Run(f"{student(name)}, {title_of}", seed, {**settings, **setting}, train)
+        export = functools.partial(study.exported, name, found["chosen"])
+        yield Run(f"{student(name)}, files", 0, {**settings, **found["chosen"]}, export)
+
+
+def test_accuracies(records: Sequence[Record], setting: str, subset: str) -> list[float]:
+    """With a subset of the modalities, run by run."""
+    return [accuracies[subset] for accuracies in values(records, setting, "test")]
+
+
+def compared(records: Sequence[Record], name: str, subset: str) -> list[str]:
+    """A student alone and distilled, its gain and what follows, as cells."""
+    alone, distilled = (test_accuracies(records, f"{student(name)}, {how}", subset) for how in ("alone", "distilled"))
+    found = gain(distilled, alone, TEACHER)
+    return [percent(alone), percent(distilled), shown(found), found.verdict]
+
+
+def recorded(records: Sequence[Record], names: Sequence[str], setting_of) -> list[str]:
+    """Those of the names that a table has records of."""
+    settings = {record.setting for record in records}
+    return [name for name in names if setting_of(name) in settings]
+
+
+def students_of(records: Sequence[Record]) -> list[str]:
+    """The students that the table has."""
+    return recorded(records, list(STUDENTS), lambda name: f"{student(name)}, alone")
+
+
+def page(records: Sequence[Record]) -> Page:
+    """What each modality tells, the students, what is left of them with less, and their files."""
+    budget = records[0].settings
+    train, validation, test = (f"{CLASSES * budget[split]:,}" for split in ("train", "validation", "test"))
+    grid = [
+        tuple(candidate.values())
+        for candidate in next(record.settings["candidates"] for record in records if "candidates" in record.settings)
     ]
-    for name, runs in results["teachers"].items():
-        accuracies = mean_and_deviation(test_accuracies(runs, name))
-        lines.append(f"| {name} | {runs[0]['parameters']:,} | {PUBLISHED.get(name, '')} | {accuracies} |")
-    lines += [
-        "",
+    rate = STUDENTS["all"].options["dropout_rates"]
+    parts = [
+        f"`kd.data.multimodal.spoken_mnist`, fold {budget['fold']}, {train} training pairs with four voices, "
+        f"{validation} for validation and {test} for the test, with one voice each; recordings of "
+        f"{budget['seconds']:g} s. Test accuracy in percent, mean and standard deviation over "
+        f"{len({record.seed for record in records})} seeds. The voice of the test is the same for all: intervals say "
+        "nothing of other voices.",
+        f"## What each modality tells: models of the teacher's width, {TEACHERS[TEACHER].width}",
+        modalities(records),
         "Published: of audiovisual MNIST (arXiv:1808.07275 and after), whose voices are others.",
-        "",
-        f"## Students of width {student.width}, distilled from the one teacher of {TEACHER}",
-        "",
-        f"Gains over the same student alone are in points, paired by seed, with their 95 % interval. T and alpha are "
-        f"chosen on validation pairs, with seed {SEEDS[0]}, from {list(GRID)}.",
-        "",
-        "| student sees | parameters | T | alpha | alone | distilled | gain | |",
-        "|---|---|---|---|---|---|---|---|",
+        f"## Students of width {STUDENTS['all'].width}, distilled from the one teacher of {TEACHER}",
+        "Gains over the same student alone are in points, paired by seed, with their 95 % interval. T and alpha are "
+        f"chosen on validation pairs, with seed 0, from {grid}.",
+        distilled(records),
+        f"## The student of all, trained with `ModalityDropout({rate:g})`, with any of them",
+        subsets(records),
+        "## Files of the distilled students, seed 0",
+        f"The spectrogram is inside. LiteRT ran them on {CLASSES * budget['files']} test examples, read from PNG, WAV "
+        "and text files.",
+        files(records),
     ]
-    for name, row in results["students"].items():
-        setting = f"{row['alone'][0]['parameters']:,} | {row['temperature']:g} | {row['alpha']:g}"
-        lines.append(f"| {whole(name)} | {setting} | {compared(row, whole(name))} |")
-    rates = student.options["dropout_rates"]
-    lines += [
-        "",
-        f"## The student of all, trained with `ModalityDropout({rates:g})`, with any of them",
-        "",
-        "| there at test time | alone | distilled | gain | |",
-        "|---|---|---|---|---|",
-    ]
-    row = results["students"]["all"]
-    lines += [f"| {subset} | {compared(row, subset)} |" for subset in row["alone"][0]["test"]]
-    lines += [
-        "",
-        f"## Files of the distilled students, seed {SEEDS[0]}",
-        "",
-        f"The spectrogram is inside. LiteRT ran them on {10 * FILES_PER_CLASS} test examples, read from PNG, WAV and "
-        "text files.",
-        "",
-        "| student | file | bytes | names Keras's class | largest difference of a logit | accuracy |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, report in results["files"].items():
-        for file in report["files"]:
+    return Page("Digits seen, heard and read", parts, lambda: plot(records))
+
+
+def modalities(records: Sequence[Record]) -> Table:
+    """The models of the teacher's width."""
+    rows = []
+    for name in recorded(records, list(TEACHERS), larger):
+        parameters = values(records, larger(name), "parameters")[0]
+        accuracies = percent(test_accuracies(records, larger(name), name))
+        rows.append([name, f"{parameters:,}", PUBLISHED.get(name, ""), accuracies])
+    return Table(["sees", "parameters", "published", "here"], rows)
+
+
+def distilled(records: Sequence[Record]) -> Table:
+    """The students with all that they see."""
+    rows = []
+    for name in students_of(records):
+        parameters = values(records, f"{student(name)}, alone", "parameters")[0]
+        setting = [f"{value:g}" for value in chosen(records, student(name)).values()]
+        rows.append([whole(name), f"{parameters:,}", *setting, *compared(records, name, whole(name))])
+    return Table(["student sees", "parameters", "T", "alpha", "alone", "distilled", "gain", ""], rows)
+
+
+def subsets(records: Sequence[Record]) -> Table:
+    """The student of all with each subset."""
+    rows = [[subset, *compared(records, "all", subset)] for subset in map(title, STUDENTS["all"].subsets)]
+    return Table(["there at test time", "alone", "distilled", "gain", ""], rows)
+
+
+def files(records: Sequence[Record]) -> Table:
+    """What LiteRT made of the files."""
+    rows = []
+    for name in students_of(records):
+        for file in values(records, f"{student(name)}, files", "files")[0]:
             if file["agreement"] is not None:
-                lines.append(
-                    f"| {whole(name)} | {file['file']} | {file['size_bytes']:,} | {100 * file['agreement']:.1f} % | "
-                    f"{file['max_abs_difference']:.1e} | {100 * file['accuracy']:.1f} % |"
+                rows.append(
+                    [
+                        whole(name),
+                        file["file"],
+                        f"{file['size_bytes']:,}",
+                        f"{100 * file['agreement']:.1f} %",
+                        f"{file['max_abs_difference']:.1e}",
+                        f"{100 * file['accuracy']:.1f} %",
+                    ]
                 )
-    return "\n".join(lines) + "\n"
+    head = ["student", "file", "bytes", "names Keras's class", "largest difference of a logit", "accuracy"]
+    return Table(head, rows)
 
 
-def draw(axis: plt.Axes, rows: list[tuple[dict, str]], places: np.ndarray) -> None:
+def draw(axis: plt.Axes, records: Sequence[Record], rows: list[tuple[str, str]], places: np.ndarray) -> None:
     """Accuracies alone and distilled; bars reach from the lowest seed to the highest."""
-    for key, shift in (("alone", -0.12), ("distilled", 0.12)):
-        values = 100 * np.array([test_accuracies(row[key], subset) for row, subset in rows])
-        means = values.mean(axis=1)
-        reach = [means - values.min(axis=1), values.max(axis=1) - means]
-        axis.errorbar(places + shift, means, reach, fmt="o", color=COLORS[key], capsize=3, label=f"student {key}")
+    for how, shift in (("alone", -0.12), ("distilled", 0.12)):
+        found = [test_accuracies(records, f"{student(name)}, {how}", subset) for name, subset in rows]
+        points = 100 * np.array(found)
+        means = points.mean(axis=1)
+        reach = [means - points.min(axis=1), points.max(axis=1) - means]
+        axis.errorbar(places + shift, means, reach, fmt="o", color=COLORS[how], capsize=3, label=f"student {how}")
 
 
-def plot(results: dict[str, Any]) -> plt.Figure:
+def plot(records: Sequence[Record]) -> plt.Figure:
     """Students of one modality or all; and the student of all with each subset."""
     drawn, (left, right) = plt.subplots(
         1, 2, figsize=(10.5, 4.2), layout="constrained", sharey=True, width_ratios=(3, 7)
     )
-    rows = [(row, whole(name)) for name, row in results["students"].items()]
-    draw(left, rows, np.arange(len(rows)))
+    rows = [(name, whole(name)) for name in students_of(records)]
+    draw(left, records, rows, np.arange(len(rows)))
     for place, (_, name) in enumerate(rows):
-        mean = 100 * statistics.fmean(test_accuracies(results["teachers"][name], name))
+        mean = 100 * statistics.fmean(test_accuracies(records, larger(name), name))
         label = "larger model of the same" if place == 0 else None
         left.hlines(mean, place - 0.35, place + 0.35, color=COLORS["teacher"], ls="--", label=label)
     left.set_xticks(np.arange(len(rows)), [name.replace("+", "\n+ ") for _, name in rows])
     left.set(title="three students", ylabel="test accuracy, %")
-    row = results["students"]["all"]
-    subsets = list(row["alone"][0]["test"])
-    draw(right, [(row, subset) for subset in subsets], np.arange(len(subsets)))
-    right.set_xticks(np.arange(len(subsets)), [subset.replace("+", "\n+ ") for subset in subsets])
+    parts = [title(subset) for subset in STUDENTS["all"].subsets]
+    draw(right, records, [("all", subset) for subset in parts], np.arange(len(parts)))
+    right.set_xticks(np.arange(len(parts)), [subset.replace("+", "\n+ ") for subset in parts])
     right.set(title="the student of all, when only some are there")
     drawn.legend(*left.get_legend_handles_labels(), frameon=False, ncols=3, loc="outside upper center")
     return drawn
-
-
-def main() -> None:
-    """Runs what is missing and writes tables and plot."""
-    study = Study()
-    teachers = {name: [study.teacher_run(name, seed) for seed in SEEDS] for name in TEACHERS}
-    students = {name: study.student_row(name) for name in STUDENTS}
-    files = {name: study.exported(name, (row["temperature"], row["alpha"])) for name, row in students.items()}
-    results = {"teachers": teachers, "students": students, "files": files}
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    RESULTS.joinpath("spoken_mnist.json").write_text(json.dumps(results, indent=1))
-    RESULTS.joinpath("spoken_mnist.md").write_text(table(results), encoding="utf-8")
-    plot(results).savefig(RESULTS / "spoken_mnist.png", dpi=120)
-
-
-if __name__ == "__main__":
-    main()

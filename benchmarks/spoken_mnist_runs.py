@@ -3,9 +3,8 @@
 import csv
 import itertools
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,38 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from small_runs import accuracy, begin_anew, remembered
+from records import made
+from small_runs import accuracy, begin_anew
 
 import keras_kd as kd
 from keras_kd.data import multimodal
 from keras_kd.modalities import LogMel, fusion_model
 from keras_kd.modalities.presence import presence_key
 
-FOLDER = Path("saved_models/modalities/spoken_mnist")
+FOLDER = Path("saved_models/spoken_mnist")
 ALL, SPLITS = ("image", "audio", "text"), ("train", "validation", "test")
-PER_CLASS, SECONDS, RATE, CLASSES = (400, 100, 200), 0.64, 8000, 10
-# Voices that nothing was chosen by: the front end's floor was, on those that folds 1 and 2 validate on.
-FOLD = 4
-BATCH, SEEDS, FILES_PER_CLASS, REPRESENTATIVE = 64, (0, 1, 2), 20, 300
-GRID = tuple(itertools.product((2.0, 4.0), (0.0, 0.5)))
-ALONE = (1.0, 1.0)
+RATE, CLASSES = 8000, 10
 FORMS = ("float32", "float16", "dynamic", "int8")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every row is given: pairs of a class, seconds of a recording, epochs; files of a class."""
+
+    train: int = 400
+    validation: int = 100
+    test: int = 200
+    seconds: float = 0.64
+    # Voices that nothing was chosen by: the front end's floor was, on those that folds 1 and 2 validate on.
+    fold: int = 4
+    batch: int = 64
+    teacher_epochs: int = 8
+    student_epochs: int = 12
+    files: int = 20
+    representative: int = 300
+
+
+QUICK = Budget(train=8, validation=2, test=4, teacher_epochs=1, student_epochs=1, files=2, representative=10)
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,6 @@ class Role:
 
     sees: tuple[str, ...]
     width: int
-    epochs: int
     rate: float
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -54,13 +68,13 @@ def title(names: tuple[str, ...]) -> str:
 
 
 TEACHERS = {
-    title(names): Role(names, width=16, epochs=8, rate=2e-3)
+    title(names): Role(names, width=16, rate=2e-3)
     for names in (("image",), ("text",), ("audio",), ("image", "audio"), ALL)
 }
 STUDENTS = {
-    "image": Role(("image",), width=4, epochs=12, rate=5e-3),
-    "audio": Role(("audio",), width=4, epochs=12, rate=5e-3),
-    "all": Role(ALL, width=4, epochs=12, rate=5e-3, options={"present": True, "dropout_rates": 0.4}),
+    "image": Role(("image",), width=4, rate=5e-3),
+    "audio": Role(("audio",), width=4, rate=5e-3),
+    "all": Role(ALL, width=4, rate=5e-3, options={"present": True, "dropout_rates": 0.4}),
 }
 
 
@@ -78,12 +92,13 @@ def left_of(x: dict[str, np.ndarray], subset: tuple[str, ...]) -> dict[str, np.n
 class Pairs:
     """The real pairs in memory, `(x, y)` by split: `raw` with waveforms, `seen` with what models hear of them."""
 
-    def __init__(self):
-        source = multimodal.spoken_mnist(per_class=PER_CLASS, seconds=SECONDS, fold=FOLD)
+    def __init__(self, budget: Budget):
+        per_class = (budget.train, budget.validation, budget.test)
+        source = multimodal.spoken_mnist(per_class=per_class, seconds=budget.seconds, fold=budget.fold)
         self.modalities = source.modalities
         audio = keras.Input(self.modalities["audio"].shape)
         hear = keras.Model(audio, front_end()(audio))
-        splits = {name: getattr(source, name).batch(CLASSES * max(PER_CLASS)) for name in SPLITS}
+        splits = {name: getattr(source, name).batch(CLASSES * max(per_class)) for name in SPLITS}
         self.raw = {name: next(split.as_numpy_iterator()) for name, split in splits.items()}
         self.seen = {
             name: ({**x, "audio": hear.predict(x["audio"], batch_size=500, verbose=0)}, y)
@@ -94,20 +109,20 @@ class Pairs:
 class Learner:
     """A model of one role, compiled once and begun anew for each run."""
 
-    def __init__(self, role: Role, pairs: Pairs, taught: bool):
-        self.role, self._pairs = role, pairs
+    def __init__(self, role: Role, pairs: Pairs, taught: bool, epochs: int, batch: int):
+        self._role, self._pairs, self._epochs, self._batch = role, pairs, epochs, batch
         self.model = self._new(0)
         self._trains = kd.Distiller(self.model, None, student_inputs=list(self.model.input)) if taught else self.model
         self._examples = len(pairs.seen["train"][1])
-        steps = -(-self._examples // BATCH) * role.epochs
+        steps = -(-self._examples // batch) * epochs
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(role.rate, steps))
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._trains.compile(optimizer, loss, jit_compile=False)  # on CPUs XLA is slower at convolutions
 
     def _new(self, seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)
-        specs = {name: self._pairs.modalities[name] for name in self.role.sees}
-        return fusion_model(specs, CLASSES, width=self.role.width, mel=False, seed=seed, **self.role.options)
+        specs = {name: self._pairs.modalities[name] for name in self._role.sees}
+        return fusion_model(specs, CLASSES, width=self._role.width, mel=False, seed=seed, **self._role.options)
 
     def train(self, data: tf.data.Dataset, seed: int, temperature: float = 1.0, alpha: float = 1.0) -> None:
         """From new weights; all epochs in a row, each in another order."""
@@ -117,143 +132,114 @@ class Learner:
             variable.assign(value)
         if self._trains is not self.model:
             self._trains.alpha, self._trains.temperature = alpha, temperature
-        shuffled = data.shuffle(self._examples, seed=seed).batch(BATCH).repeat(self.role.epochs)
+        shuffled = data.shuffle(self._examples, seed=seed).batch(self._batch).repeat(self._epochs)
         self._trains.fit(shuffled.prefetch(2), shuffle=False, verbose=0)
-
-    def figures(self) -> dict[str, dict[str, float]]:
-        """Accuracies with each subset of what it sees, by split."""
-        found = {}
-        for split in ("validation", "test"):
-            x, y = self._pairs.seen[split]
-            found[split] = {}
-            for subset in self.role.subsets:
-                given = left_of(x, subset)
-                found[split][title(subset)] = accuracy(self.model, {key: given[key] for key in self.model.input}, y)
-        return found
 
 
 class Study:
-    """All runs, each done once and kept."""
+    """All trainings, each done once and its model kept."""
 
-    def __init__(self):
+    def __init__(self, budget: Budget):
+        self._budget = budget
+        self._folder = FOLDER / "_".join(str(value) for value in asdict(budget).values())
         self._learners: dict[str, Learner] = {}
 
     @cached_property
     def pairs(self) -> Pairs:
         """Opened when a run is missing."""
-        return Pairs()
+        return Pairs(self._budget)
 
-    def teacher_run(self, name: str, seed: int) -> dict:
+    def teacher_figures(self, name: str, seed: int) -> dict[str, Any]:
         """Figures of one of the larger models."""
-        return self._run(f"teacher_{name}", f"teacher_{name}_{seed}", self._labelled, seed)
+        return self._figures(TEACHERS[name], self._teacher(name, seed))
 
-    def student_run(self, name: str, setting: tuple[float, float], seed: int) -> dict:
+    def student_figures(self, name: str, setting: Mapping[str, float], seed: int) -> dict[str, Any]:
         """Figures of a student at a temperature and an alpha."""
-        return self._run(f"student_{name}", student_run_name(name, setting, seed), self._taught, seed, *setting)
+        return self._figures(STUDENTS[name], self._student(name, setting, seed))
 
-    def _run(self, model: str, run: str, data: Callable, seed: int, *setting: float) -> dict:
-        def train():
-            learner = self._learner(model)
-            learner.train(data(learner.role), seed, *setting)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            learner.model.save_weights(path.with_suffix(".weights.h5"))
-            return {"parameters": learner.model.count_params(), **learner.figures()}
+    def validated(self, name: str, setting: Mapping[str, float], seed: int) -> float:
+        """Mean validation accuracy of a student over all that it may see."""
+        return statistics.fmean(self.student_figures(name, setting, seed)["validation"].values())
 
-        path = FOLDER / "runs" / f"{run}.json"
-        figures = remembered(path, train)
-        print(run, figures["test"], f"{time.process_time():.0f} s of CPU so far", flush=True)
-        return figures
+    def _figures(self, role: Role, model: keras.Model) -> dict[str, Any]:
+        """Weights, and accuracies with each subset of what it sees, by split."""
+        found: dict[str, Any] = {"parameters": model.count_params()}
+        for split in ("validation", "test"):
+            x, y = self.pairs.seen[split]
+            found[split] = {}
+            for subset in role.subsets:
+                given = left_of(x, subset)
+                found[split][title(subset)] = accuracy(model, {key: given[key] for key in model.input}, y)
+        return found
+
+    def _teacher(self, name: str, seed: int) -> keras.Model:
+        def train(path):
+            x, y = self.pairs.seen["train"]
+            data = tf.data.Dataset.from_tensor_slices(({key: x[key] for key in TEACHERS[name].sees}, y))
+            learner = self._learner(f"teacher_{name}")
+            learner.train(data, seed)
+            learner.model.save(path)
+
+        return keras.saving.load_model(made(self._folder / f"teacher_{name}_{seed}.keras", train))
+
+    def _student(self, name: str, setting: Mapping[str, float], seed: int) -> keras.Model:
+        def train(path):
+            data = self._examples_with_teacher
+            learner = self._learner(f"student_{name}")
+            learner.train(data, seed, **setting)
+            learner.model.save(path)
+
+        called = "student_{}_{temperature:g}_{alpha:g}_{}.keras".format(name, seed, **setting)
+        return keras.saving.load_model(made(self._folder / called, train))
 
     def _learner(self, model: str) -> Learner:
         if model not in self._learners:
             kind, name = model.split("_")
-            role = (STUDENTS if kind == "student" else TEACHERS)[name]
-            self._learners[model] = Learner(role, self.pairs, taught=kind == "student")
+            taught, budget = kind == "student", self._budget
+            role = (STUDENTS if taught else TEACHERS)[name]
+            epochs = budget.student_epochs if taught else budget.teacher_epochs
+            self._learners[model] = Learner(role, self.pairs, taught, epochs, budget.batch)
         return self._learners[model]
-
-    def _trained(self, model: str, run: str) -> keras.Model:
-        """The model as a run left it."""
-        trained = self._learner(model).model
-        trained.load_weights(FOLDER / "runs" / f"{run}.weights.h5")
-        return trained
-
-    def _labelled(self, role: Role) -> tf.data.Dataset:
-        x, y = self.pairs.seen["train"]
-        return tf.data.Dataset.from_tensor_slices(({name: x[name] for name in role.sees}, y))
-
-    def _taught(self, role: Role) -> tf.data.Dataset:
-        return self._examples_with_teacher
 
     @cached_property
     def _examples_with_teacher(self) -> tf.data.Dataset:
         """Training examples with what the teacher of all modalities says of them."""
-        everything, seed = title(ALL), SEEDS[0]
-        self.teacher_run(everything, seed)
-        teacher = self._trained(f"teacher_{everything}", f"teacher_{everything}_{seed}")
         x, y = self.pairs.seen["train"]
         data = tf.data.Dataset.from_tensor_slices((left_of(x, ALL), y))
-        kd.cache_teacher(kd.Teacher(teacher, inputs=list(ALL)), data, FOLDER / "cache", verbose=0)
+
+        def ask(path):
+            kd.cache_teacher(kd.Teacher(self._teacher(title(ALL), 0), inputs=list(ALL)), data, path, verbose=0)
+
         # One view, so that it may be kept in memory.
-        return kd.open_cache(FOLDER / "cache", data).cache()
+        return kd.open_cache(made(self._folder / "cache", ask), data).cache()
 
-    def student_row(self, name: str) -> dict[str, Any]:
-        """The setting that validation prefers, and the runs of every seed, distilled and alone."""
-
-        def validated(setting):
-            return statistics.fmean(self.student_run(name, setting, SEEDS[0])["validation"].values())
-
-        best = max(GRID, key=validated)
-        runs = {
-            key: [self.student_run(name, setting, seed) for seed in SEEDS]
-            for key, setting in (("alone", ALONE), ("distilled", best))
-        }
-        return {"temperature": best[0], "alpha": best[1], **runs}
-
-    def exported(self, name: str, setting: tuple[float, float]) -> dict[str, Any]:
+    def exported(self, name: str, setting: Mapping[str, float]) -> dict[str, Any]:
         """What `export_student` reports of a distilled student, whose files LiteRT runs on PNG, WAV and text files."""
-
-        def export():
-            student = self._trained(f"student_{name}", student_run_name(name, setting, SEEDS[0]))
-            whole = from_the_waveform(student, self.pairs.modalities["audio"].samples)
-            x, y = self._files
-            given = {key: left_of(x, ALL)[key] for key in whole.input}
-            heard = {key: value[:REPRESENTATIVE] for key, value in left_of(self.pairs.raw["train"][0], ALL).items()}
-            report = kd.export_student(
-                whole,
-                FOLDER / f"student_{name}",
-                quantize=FORMS,
-                representative_data={key: heard[key] for key in whole.input},
-                evaluation_data=(given, y),
-                tolerances={"int8": 0},  # with the mel inside it loses; how much is what is asked
-            )
-            print(report, flush=True)
-            return report.to_dict()
-
-        return remembered(FOLDER / f"{student_run_name(name, setting, SEEDS[0])}_export.json", export)
+        whole = from_the_waveform(self._student(name, setting, 0), self.pairs.modalities["audio"].samples)
+        x, y = self._files
+        given = {key: left_of(x, ALL)[key] for key in whole.input}
+        count = self._budget.representative
+        heard = {key: value[:count] for key, value in left_of(self.pairs.raw["train"][0], ALL).items()}
+        report = kd.export_student(
+            whole,
+            self._folder / f"student_{name}",
+            quantize=FORMS,
+            representative_data={key: heard[key] for key in whole.input},
+            evaluation_data=(given, y),
+            tolerances={"int8": 0},  # with the mel inside it loses; how much is what is asked
+        ).to_dict()
+        return {key: report[key] for key in ("parameters", "keras_accuracy", "files")}
 
     @cached_property
     def _files(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Test examples, written as files and read from them."""
-        folder, modalities = FOLDER / "files", self.pairs.modalities
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as manifest:
-            rows = csv.writer(manifest)
-            rows.writerow(["image", "audio", "text_file", "label", "split"])
-            for split, count in zip(SPLITS, (1, 1, FILES_PER_CLASS), strict=True):  # a manifest is for training, too
-                x, y = self.pairs.raw[split]
-                for row in np.concatenate([np.flatnonzero(y == digit)[:count] for digit in range(CLASSES)]):
-                    example = {name: x[name][row] for name in ALL}
-                    rows.writerow([*write_files(folder, f"{split}_{row}", example, modalities["text"]), y[row], split])
+        modalities = self.pairs.modalities
+        folder = made(self._folder / "files", lambda path: write_manifest(path, self.pairs, self._budget.files))
         image = modalities["image"].shape
         read = multimodal.from_manifest(
-            folder / "manifest.csv", image=image, audio=(RATE, SECONDS), text=modalities["text"]
+            folder / "manifest.csv", image=image, audio=(RATE, self._budget.seconds), text=modalities["text"]
         )
-        return next(read.test.batch(CLASSES * FILES_PER_CLASS).as_numpy_iterator())
-
-
-def student_run_name(name: str, setting: tuple[float, float], seed: int) -> str:
-    """What a student's run is called."""
-    return "student_{}_{:g}_{:g}_{}".format(name, *setting, seed)
+        return next(read.test.batch(CLASSES * self._budget.files).as_numpy_iterator())
 
 
 def from_the_waveform(student: keras.Model, samples: int) -> keras.Model:
@@ -264,6 +250,20 @@ def from_the_waveform(student: keras.Model, samples: int) -> keras.Model:
     }
     seen = {key: front_end()(tensor) if key == "audio" else tensor for key, tensor in inputs.items()}
     return keras.Model(inputs, student(seen), name="student")
+
+
+def write_manifest(folder: Path, pairs: Pairs, count: int) -> None:
+    """Writes so many test examples of each class as files, and the manifest that names them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as manifest:
+        rows = csv.writer(manifest)
+        rows.writerow(["image", "audio", "text_file", "label", "split"])
+        for split, wanted in zip(SPLITS, (1, 1, count), strict=True):  # a manifest is for training, too
+            x, y = pairs.raw[split]
+            for row in np.concatenate([np.flatnonzero(y == digit)[:wanted] for digit in range(CLASSES)]):
+                example = {name: x[name][row] for name in ALL}
+                names = write_files(folder, f"{split}_{row}", example, pairs.modalities["text"])
+                rows.writerow([*names, y[row], split])
 
 
 def write_files(folder: Path, stem: str, example: dict[str, np.ndarray], text: multimodal.Text) -> list[str]:
