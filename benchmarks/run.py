@@ -29,9 +29,9 @@ QUICK = Path("saved_models/quick")
 
 
 def benchmarks() -> list[str]:
-    """The names of all tables: the files that have a `page`."""
+    """The names of all tables: the files that have `runs`."""
     return sorted(
-        path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef page(" in path.read_text(encoding="utf-8")
+        path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef runs(" in path.read_text(encoding="utf-8")
     )
 
 

@@ -1,0 +1,160 @@
+"""Section 3 of the paper that started it, again: Hinton, Vinyals and Dean on MNIST (2015, arXiv:1503.02531).
+
+python benchmarks/run.py hinton_mnist --seeds 3 --data-dir DIR
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from hinton_page import TEMPERATURES, WIDTHS, page
+from records import Run, made
+
+import keras_kd as kd
+
+__all__ = ["SEEDS", "page", "runs"]
+
+SEEDS = 3
+FOLDER = Path("saved_models/hinton_mnist")
+TEACHER = {
+    "units": 1200,
+    "dropout": 0.4,
+    "max_norm": 2.0,
+    "jitter": 2,
+    "epochs": 100,
+    "batch": 512,
+    "rate": 2e-3,
+    "dtype": "mixed_bfloat16",
+}
+STUDENT = {"units": 800, "epochs": 60, "batch": 256, "rate": 1e-3}
+SWEPT = {"epochs": 40, "batch": 256, "rate": 1e-3}
+TEMPERATURE = 20.0
+QUICK = {"units": 24, "epochs": 1}
+QUICK_EXAMPLES = 600
+
+
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """The teacher, the student by itself, the student taught, and the students taught by part of the data."""
+    extra = {**QUICK, "examples": QUICK_EXAMPLES} if quick else {"examples": 60_000}
+    taught_by = {**TEACHER, **extra}
+    yield Run("teacher", seed, taught_by, lambda: errors(teacher_of(seed, taught_by), taught_by))
+    alone = {**STUDENT, **extra}
+    yield Run("alone", seed, alone, lambda: errors(student_alone(seed, alone), alone))
+    taught = {**alone, "temperature": TEMPERATURE, "teacher": taught_by}
+    yield Run("distilled", seed, taught, lambda: errors(distilled(seed, taught), taught))
+    without = {**taught, "without": [3]}
+    yield Run("no 3", seed, without, lambda: before_and_after(seed, without, moved=[3]))
+    pair = {**taught, "without": [0, 1, 2, 3, 4, 5, 6, 9]}
+    yield Run("only 7 and 8", seed, pair, lambda: before_and_after(seed, pair, moved=[7, 8]))
+    for units in WIDTHS:
+        for temperature in TEMPERATURES[::4] if quick else TEMPERATURES:
+            swept = {**SWEPT, **extra, "units": units, "temperature": temperature, "teacher": taught_by}
+            yield Run(
+                f"{units} units, T = {temperature:g}",
+                seed,
+                swept,
+                lambda swept=swept: errors(distilled(seed, swept), swept),
+            )
+
+
+def examples(settings: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """All the training images, validation among them, and the test images: in [0, 1], with labels."""
+    source = kd.data.load("mnist")
+    transform = kd.data.input_transform(source, (28, 28, 1))
+    arrays = {}
+    for name, split in (("train", source.train.concatenate(source.validation)), ("test", source.test)):
+        batches = kd.data.pipeline(split.take(settings["examples"]), transform=transform, batch_size=1000)
+        x, y = zip(*batches.as_numpy_iterator(), strict=True)
+        arrays[name] = np.concatenate(x), np.concatenate(y)
+    return arrays
+
+
+def network(settings: dict[str, Any]) -> keras.Model:
+    """Two hidden layers of rectified units; the teacher's see moved images, half of each other, and short weights."""
+    layers, dtype = keras.layers, settings.get("dtype", "float32")
+    stack = [keras.Input((28, 28, 1))]
+    if "jitter" in settings:
+        reach = settings["jitter"] / 28
+        stack.append(layers.RandomTranslation(reach, reach, fill_mode="constant", dtype="float32"))
+    stack.append(layers.Flatten(dtype=dtype))
+    constraint = keras.constraints.MaxNorm(settings["max_norm"]) if "max_norm" in settings else None
+    for _ in range(2):
+        stack.append(layers.Dense(settings["units"], activation="relu", kernel_constraint=constraint, dtype=dtype))
+        stack += [layers.Dropout(settings["dropout"], dtype=dtype)] if "dropout" in settings else []
+    return keras.Sequential([*stack, layers.Dense(10, kernel_constraint=constraint, dtype="float32")])
+
+
+def fitted(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any]) -> None:
+    """Adam, its rate warmed up for an epoch, then a half cosine."""
+    steps = len(list(data))
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.01 * settings["rate"], settings["epochs"] * steps, warmup_target=settings["rate"], warmup_steps=steps
+    )
+    learner.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    learner.fit(data, epochs=settings["epochs"], verbose=0, shuffle=False)
+
+
+def batched(data: tf.data.Dataset, settings: dict[str, Any], seed: int) -> tf.data.Dataset:
+    """Kept in memory, shuffled anew in each epoch."""
+    return data.cache().shuffle(60_000, seed=seed).batch(settings["batch"]).prefetch(tf.data.AUTOTUNE)
+
+
+def teacher_of(seed: int, settings: dict[str, Any]) -> keras.Model:
+    """The teacher of a seed, trained once."""
+
+    def train(path: Path) -> None:
+        keras.utils.set_random_seed(seed)
+        teacher = network(settings)
+        data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"])
+        fitted(teacher, batched(data, settings, seed), settings)
+        teacher.save(path)
+
+    return keras.saving.load_model(made(folder_of(seed, settings) / "teacher.keras", train))
+
+
+def folder_of(seed: int, settings: dict[str, Any]) -> Path:
+    """Where a teacher and what it says are kept: quick ones apart."""
+    return FOLDER / f"{settings['examples']}_{seed}"
+
+
+def student_alone(seed: int, settings: dict[str, Any]) -> keras.Model:
+    """A student of labels."""
+    keras.utils.set_random_seed(seed)
+    student = network(settings)
+    data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"])
+    fitted(student, batched(data, settings, seed), settings)
+    return student
+
+
+def distilled(seed: int, settings: dict[str, Any]) -> keras.Model:
+    """A student of what the teacher said once of each image that is not left out; no labels."""
+    images = examples(settings)["train"]
+    folder = folder_of(seed, settings) / "said"
+    kd.cache_teacher(teacher_of(seed, settings["teacher"]), images, folder, dtype="float32")
+    left_out = tf.constant(settings.get("without", []), "int64")
+    data = kd.open_cache(folder, images).filter(lambda x, y: tf.reduce_all(y != left_out))
+    keras.utils.set_random_seed(seed)
+    student = network(settings)
+    distiller = kd.Distiller(student, None, alpha=0.0, temperature=settings["temperature"])
+    fitted(distiller, batched(data, settings, seed), settings)
+    return student
+
+
+def errors(model: keras.Model, settings: dict[str, Any]) -> dict[str, float]:
+    """How many test images it takes for something else; and of these, threes."""
+    x, y = examples(settings)["test"]
+    wrong = model.predict(x, batch_size=1000, verbose=0).argmax(-1) != y
+    return {"errors": int(wrong.sum()), "errors on threes": int(wrong[y == 3].sum()), "of": len(y)}
+
+
+def before_and_after(seed: int, settings: dict[str, Any], moved: list[int]) -> dict[str, Any]:
+    """Errors as it was taught, and with biases by the shares of the classes among the training images."""
+    student = distilled(seed, settings)
+    found = errors(student, settings)
+    x, y = examples(settings)["train"]
+    added = kd.calibrate_bias(student, x, priors=np.bincount(y, minlength=10) / len(y), classes=moved)
+    after = {f"{name} after": figure for name, figure in errors(student, settings).items()}
+    return {**found, **after, "added": [round(float(added[index]), 2) for index in moved]}
