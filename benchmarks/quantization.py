@@ -1,36 +1,45 @@
 """int8 by calibration, and int8 that was learnt: three kinds of students of Fashion-MNIST, distilled from one teacher.
 
-    TFDS_DATA_DIR=... python benchmarks/quantization.py      # about half an hour on 2 cores
+    python benchmarks/run.py quantization --seeds 3 --data-dir DIR      # about half an hour on 2 cores
 
 A convolutional, a depthwise-separable and a transformer student are distilled in float from 20,000 images of a teacher
 that was asked once. Each then leaves as int8 in two ways: calibrated on 300 training images; and after `fake_quantize`
 and four more epochs from the same teacher, at a learning rate chosen on validation images among three. For a fair share
 the float student gets four more epochs at the same rates, too. Accuracy is that of the files, run by LiteRT on all
-10,000 test images; agreement is how often a file names the class that its Keras model names. Runs that are done are
-not done again. Writes `benchmarks/results/quantization.json`, `.md` and `.png`.
+10,000 test images; agreement is how often a file names the class that its Keras model names.
 """
 
-import json
+import functools
 import statistics
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import methods
 import numpy as np
 import tensorflow as tf
-from methods import load, teacher_of
-from small_runs import gain, mean_and_deviation, remembered, shown
+from matplotlib.figure import Figure
+from records import Record, Run, made
+from rendering import Page, Table, percent
+from small_runs import gain, shown
 
 import keras_kd as kd
 from keras_kd.plots import figure
 
 FOLDER = Path("saved_models/quantization")
-RESULTS = Path(__file__).parent / "results"
-COMMAND = "TFDS_DATA_DIR=... python benchmarks/quantization.py"
-SEEDS, RATES = (0, 1, 2), (1e-3, 3e-4, 1e-4)
-EXAMPLES, BATCH, EPOCHS, MORE_EPOCHS, RATE = 20_000, 128, 12, 4, 3e-3
-CALIBRATION = 300
+SEEDS = 3
+FULL = {"teacher": methods.TEACHER, "examples": 20_000, "batch": 128, "epochs": 12, "rate": 3e-3, "calibration": 300}
+QUICK = {**FULL, "teacher": methods.QUICK_TEACHER, "examples": 256, "epochs": 1, "calibration": 16}
+MORE_EPOCHS, QUICK_MORE_EPOCHS = 4, 1
+RATES, QUICK_RATES = (1e-3, 3e-4, 1e-4), (1e-3, 1e-4)
+KINDS = {
+    "float": "float32",
+    "calibrated": "int8, calibrated",
+    "longer": "float32, {} epochs more",
+    "learnt": "int8, learnt in {} epochs",
+}
 layers = keras.layers
 
 
@@ -77,170 +86,160 @@ def transformer() -> keras.Model:
 STUDENTS = {"CNN": cnn, "depthwise-separable": depthwise, "transformer": transformer}
 
 
-class Study:
-    """All runs, each done once and kept in a folder."""
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """Of each student the float file and the calibrated one, then more epochs in float and in int8 at every rate."""
+    settings = QUICK if quick else FULL
+    more_epochs, rates = (QUICK_MORE_EPOCHS, QUICK_RATES) if quick else (MORE_EPOCHS, RATES)
+    for name in ("CNN",) if quick else STUDENTS:
+        for kind in ("float", "calibrated"):
+            yield _run(f"{name}, {kind}", seed, {**settings, "student": name, "kind": kind})
+        for kind in ("longer", "learnt"):
+            for rate in rates:
+                more = {"student": name, "kind": kind, "more_epochs": more_epochs, "more_rate": rate}
+                yield _run(f"{name}, {kind} at {rate:g}", seed, {**settings, **more})
 
-    def __init__(self):
-        self._splits = load()
-        x, y = (values[:EXAMPLES] for values in self._splits["train"])
-        self._calibration = x[:CALIBRATION]
-        source = tf.data.Dataset.from_tensor_slices((x, y))
-        cache = FOLDER / "teacher"
-        self.teacher = teacher_of(self._splits)
-        kd.cache_teacher(self.teacher, source.batch(500), cache, dtype="float32")
-        self._taught = kd.open_cache(cache, source).cache()
 
-    def _distil(self, student: keras.Model, rate: float, epochs: int, seed: int) -> None:
+def _run(setting: str, seed: int, settings: dict[str, Any]) -> Run:
+    return Run(setting, seed, settings, functools.partial(file_figures, seed, settings))
+
+
+@functools.cache
+def taught(examples: int, **teacher: Any) -> tf.data.Dataset:
+    """Training images with their labels and what the teacher says of them."""
+    x, y = methods.load(teacher["dataset"])["train"]
+    source = tf.data.Dataset.from_tensor_slices((x[:examples], y[:examples]))
+
+    def ask(folder: Path) -> None:
+        kd.cache_teacher(methods.teacher_of(**teacher), source.batch(500), folder, dtype="float32")
+
+    return kd.open_cache(made(FOLDER / f"teacher_{teacher['dataset']}_{examples}", ask), source).cache()
+
+
+def distil(student: keras.Model, settings: dict[str, Any], rate: float, epochs: int, seed: int) -> None:
+    """Trains a student on what the teacher has said."""
+    examples, batch = settings["examples"], settings["batch"]
+    data = taught(examples, **settings["teacher"])
+    keras.utils.set_random_seed(seed)
+    decay = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-examples // batch))
+    distiller = kd.Distiller(student, None)
+    distiller.compile(keras.optimizers.Adam(decay), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    distiller.fit(data.shuffle(examples, seed=seed).batch(batch), epochs=epochs, shuffle=False, verbose=0)
+
+
+def float_student(seed: int, settings: dict[str, Any]) -> keras.Model:
+    """Distilled in float."""
+    build, dataset = STUDENTS[settings["student"]], settings["teacher"]["dataset"]
+
+    def train(path: Path) -> None:
         keras.utils.set_random_seed(seed)
-        decay = keras.optimizers.schedules.CosineDecay(rate, epochs * -(-EXAMPLES // BATCH))
-        distiller = kd.Distiller(student, None)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        distiller.compile(keras.optimizers.Adam(decay), loss)
-        data = self._taught.shuffle(EXAMPLES, seed=seed).batch(BATCH)
-        distiller.fit(data, epochs=epochs, shuffle=False, verbose=0)
+        student = build()
+        distil(student, settings, settings["rate"], settings["epochs"], seed)
+        student.save(path)
 
-    def float_student(self, name: str, seed: int) -> keras.Model:
-        """Distilled in float."""
-        path = FOLDER / f"{STUDENTS[name].__name__}_{seed}.keras"
-        if not path.exists():
-            keras.utils.set_random_seed(seed)
-            student = STUDENTS[name]()
-            self._distil(student, RATE, EPOCHS, seed)
-            student.save(path)
-        return keras.saving.load_model(path)
-
-    def _exported(self, student: keras.Model, form: str) -> dict[str, float]:
-        with tempfile.TemporaryDirectory() as folder:
-            report = kd.export_student(
-                student,
-                folder,
-                formats="tflite",
-                quantize=form,
-                representative_data=self._calibration,
-                evaluation_data=self._splits["test"],
-                tolerances={form: 0.0},  # what is lost is what is asked
-            )
-        file = report.files[0]
-        return {
-            "accuracy": file.accuracy,
-            "keras_accuracy": report.keras_accuracy,
-            "agreement": file.agreement,
-            "bytes": file.size_bytes,
-            "milliseconds": file.latency_ms_median,
-        }
-
-    def calibrated(self, name: str, seed: int) -> dict[str, Any]:
-        """The float student as float32, and as int8 after calibration."""
-
-        def measure():
-            student = self.float_student(name, seed)
-            files = {form: self._exported(student, form) for form in ("float32", "int8")}
-            return {**files, "parameters": student.count_params()}
-
-        return remembered(FOLDER / "runs" / f"{STUDENTS[name].__name__}_{seed}.json", measure)
-
-    def learnt(self, name: str, rate: float, seed: int, quantized: bool) -> dict[str, Any]:
-        """Four more epochs, in int8 or in float; accuracy on validation images in Keras, and the file's."""
-
-        def train():
-            student = self.float_student(name, seed)
-            student = kd.quantization.fake_quantize(student) if quantized else student
-            self._distil(student, rate, MORE_EPOCHS, seed)
-            x, y = self._splits["validation"]
-            validation = float(np.mean(student.predict(x, batch_size=500, verbose=0).argmax(-1) == y))
-            return {"validation": validation, **self._exported(student, "int8" if quantized else "float32")}
-
-        kind = "int8" if quantized else "float"
-        return remembered(FOLDER / "runs" / f"{STUDENTS[name].__name__}_{kind}_{rate:g}_{seed}.json", train)
-
-    def best(self, name: str, quantized: bool) -> tuple[float, list[dict[str, Any]]]:
-        """The rate that validation images prefer over all seeds, and its runs."""
-        runs = {rate: [self.learnt(name, rate, seed, quantized) for seed in SEEDS] for rate in RATES}
-        rate = max(runs, key=lambda rate: sum(run["validation"] for run in runs[rate]))
-        return rate, runs[rate]
+    about = (build.__name__, dataset, settings["examples"], settings["epochs"], seed)
+    return keras.saving.load_model(made(FOLDER / f"{'_'.join(map(str, about))}.keras", train))
 
 
-def results_of(study: Study) -> dict[str, Any]:
-    """Everything the tables say."""
-    results = {}
-    for name in STUDENTS:
-        calibrated = [study.calibrated(name, seed) for seed in SEEDS]
-        (learnt_rate, learnt), (float_rate, longer) = study.best(name, True), study.best(name, False)
-        results[name] = {
-            "parameters": calibrated[0]["parameters"],
-            "float": [run["float32"] for run in calibrated],
-            "longer": longer,
-            "calibrated": [run["int8"] for run in calibrated],
-            "learnt": learnt,
-            "rates": {"learnt": learnt_rate, "longer": float_rate},
-        }
-        print(name, *(f"{kind} {mean_and_deviation(accuracies(results[name], kind))}" for kind in KINDS), sep=", ")
-    return results
+def file_figures(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+    """The file of a student that has learnt as its kind does."""
+    kind, splits = settings["kind"], methods.load(settings["teacher"]["dataset"])
+    student = float_student(seed, settings)
+    figures = {"parameters": student.count_params()}
+    if "more_epochs" in settings:
+        student = kd.quantization.fake_quantize(student) if kind == "learnt" else student
+        distil(student, settings, settings["more_rate"], settings["more_epochs"], seed)
+        x, y = splits["validation"]
+        figures["validation"] = float(np.mean(student.predict(x, batch_size=500, verbose=0).argmax(-1) == y))
+    form = "int8" if kind in ("calibrated", "learnt") else "float32"
+    with tempfile.TemporaryDirectory() as folder:
+        report = kd.export_student(
+            student,
+            folder,
+            formats="tflite",
+            quantize=form,
+            representative_data=splits["train"][0][: settings["calibration"]],
+            evaluation_data=splits["test"],
+            tolerances={form: 0.0},  # what is lost is what is asked
+        )
+    file = report.files[0]
+    return {
+        **figures,
+        "accuracy": file.accuracy,
+        "keras_accuracy": report.keras_accuracy,
+        "agreement": file.agreement,
+        "bytes": file.size_bytes,
+        "milliseconds": file.latency_ms_median,
+    }
 
 
-KINDS = {
-    "float": "float32",
-    "calibrated": "int8, calibrated",
-    "longer": "float32, 4 epochs more",
-    "learnt": "int8, learnt in 4 epochs",
-}
+def files_of(records: Sequence[Record]) -> dict[str, dict[str, list[Record]]]:
+    """By student and kind, its records by seed, at the rate that validation images prefer over all seeds."""
+    groups: dict[tuple[str, str], dict[str, list[Record]]] = {}
+    for record in records:
+        of_kind = groups.setdefault((record.settings["student"], record.settings["kind"]), {})
+        of_kind.setdefault(record.setting, []).append(record)
+    found: dict[str, dict[str, list[Record]]] = {}
+    for (name, kind), by_rate in groups.items():
+        found.setdefault(name, {})[kind] = max(by_rate.values(), key=_validated)
+    return found
 
 
-def accuracies(result: dict[str, Any], kind: str) -> list[float]:
-    """Of the files, by seed."""
-    return [run["accuracy"] for run in result[kind]]
+def _validated(records: Sequence[Record]) -> float:
+    return sum(record.figures.get("validation", 0.0) for record in records)
 
 
-def table(results: dict[str, Any]) -> str:
-    """Accuracy of every file with its spread, in Markdown."""
-    rows = [
-        "| student | parameters | file | bytes | test accuracy | over float32 | over int8, calibrated | "
-        "says what Keras says |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, result in results.items():
-        for kind, called in KINDS.items():
-            found = accuracies(result, kind)
-            over = {
-                other: "" if kind in ("float", other) else shown(gain(found, accuracies(result, other), kind))
-                for other in ("float", "calibrated")
-            }
-            agreement = 100 * statistics.mean(run["agreement"] for run in result[kind])
-            rows.append(
-                f"| {name} | {result['parameters']:,} | {called} | {result[kind][0]['bytes']:,} "
-                f"| {mean_and_deviation(found)} | {over['float']} | {over['calibrated']} | {agreement:.2f} % |"
-            )
-    return "\n".join(rows)
+def _all(records: Sequence[Record], figure: str) -> list[float]:
+    return [record.figures[figure] for record in records]
 
 
-def page(results: dict[str, Any]) -> str:
-    """The whole report."""
-    rates = "; ".join(
-        f"{name}: {result['rates']['learnt']:g} in int8, {result['rates']['longer']:g} in float"
-        for name, result in results.items()
+def page(records: Sequence[Record]) -> Page:
+    """Accuracy of every file, and what it is over others of its student."""
+    files = files_of(records)
+    used = next(record.settings for record in records if "more_epochs" in record.settings)
+    tried = dict.fromkeys(record.settings.get("more_rate") for record in records)
+    rates = {
+        name: {kind: kinds[kind][0].settings["more_rate"] for kind in ("learnt", "longer")}
+        for name, kinds in files.items()
+    }
+    words = (
+        f"`{used['teacher']['dataset']}`, {used['examples']:,} training images, {used['epochs']} epochs in float, "
+        f"{used['more_epochs']} more. Test accuracy in percent of the files, run by LiteRT on all test images, mean "
+        "and standard deviation over the seeds; gains in points, paired by seed, with their 95 % interval. Learning "
+        f"rates, chosen on validation images among {', '.join(f'{rate:g}' for rate in tried if rate)}: "
+        + "; ".join(f"{name}: {of['learnt']:g} in int8, {of['longer']:g} in float" for name, of in rates.items())
+        + "."
     )
-    return "\n".join(
-        [
-            "# int8, calibrated and learnt",
-            "",
-            f"`{COMMAND}`: Fashion-MNIST, {EXAMPLES:,} training images, {EPOCHS} epochs in float, {MORE_EPOCHS} "
-            f"more. {len(SEEDS)} seeds; test accuracy in percent of the files, run by LiteRT on 10,000 images, mean "
-            "and standard deviation; gains in points, paired by seed, with their 95 % interval. Learning rates, chosen "
-            f"on validation images among {', '.join(f'{rate:g}' for rate in RATES)}: {rates}.",
-            "",
-            table(results),
-            "",
+    head = ["student", "parameters", "file", "bytes", "test accuracy", "over float32", "over int8, calibrated"]
+    rows = [row for name, kinds in files.items() for row in _rows(name, kinds, used["more_epochs"])]
+    return Page(
+        "int8, calibrated and learnt",
+        [words, Table([*head, "says what Keras says"], rows)],
+        lambda: picture(files),
+    )
+
+
+def _rows(name: str, kinds: dict[str, list[Record]], more_epochs: int) -> Iterator[list[str]]:
+    for kind, called in KINDS.items():
+        accuracies = _all(kinds[kind], "accuracy")
+        over = [
+            "" if kind in ("float", other) else shown(gain(accuracies, _all(kinds[other], "accuracy"), kind))
+            for other in ("float", "calibrated")
         ]
-    )
+        sizes = [f"{kinds[kind][0].figures[figure]:,}" for figure in ("parameters", "bytes")]
+        agreement = 100 * statistics.mean(_all(kinds[kind], "agreement"))
+        called = called.format(more_epochs)
+        yield [name, sizes[0], called, sizes[1], percent(accuracies), *over, f"{agreement:.2f} %"]
 
 
-def picture(results: dict[str, Any]) -> Any:
+def picture(files: dict[str, dict[str, list[Record]]]) -> Figure:
     """Each seed's files, beside its float student's."""
     drawn = figure(9, 3.4)
     colors = {"calibrated": "#d1702a", "longer": "#8a8a8a", "learnt": "#1f6fb4"}
-    for axes, (name, result) in zip(drawn.subplots(1, len(results), sharey=True), results.items(), strict=True):
+    for axes, (name, kinds) in zip(
+        drawn.subplots(1, len(files), sharey=True, squeeze=False)[0], files.items(), strict=True
+    ):
         for place, (kind, color) in enumerate(colors.items()):
-            points = 100 * (np.array(accuracies(result, kind)) - np.array(accuracies(result, "float")))
+            points = 100 * (np.array(_all(kinds[kind], "accuracy")) - np.array(_all(kinds["float"], "accuracy")))
             axes.plot([place] * len(points), points, "o", color=color, alpha=0.7)
             axes.plot([place - 0.2, place + 0.2], [points.mean()] * 2, color=color, linewidth=2.5)
         axes.axhline(0, color="#444444", linewidth=0.8)
@@ -249,16 +248,3 @@ def picture(results: dict[str, Any]) -> Any:
         axes.spines[["top", "right"]].set_visible(False)
     drawn.axes[0].set_ylabel("points over the float32 student")
     return drawn
-
-
-def main() -> None:
-    """Runs what is missing and writes the tables."""
-    results = results_of(Study())
-    (RESULTS / "quantization.json").write_text(json.dumps({"command": COMMAND, **results}, indent=1) + "\n")
-    (RESULTS / "quantization.md").write_text(page(results))
-    picture(results).savefig(RESULTS / "quantization.png", dpi=120)
-    print(table(results))
-
-
-if __name__ == "__main__":
-    main()
