@@ -1,51 +1,67 @@
 """MNIST without one real training image: DFAD and DAFL, LeNet-5 to LeNet-5-half, three seeds.
 
-    TFDS_DATA_DIR=... python benchmarks/data_free.py                             # twenty minutes of one core
-    python benchmarks/data_free.py --batch 512 --width 64 --dfad-rounds 2000 --dafl-rounds 24000   # as published
+    python benchmarks/run.py data_free --seeds 3 --data-dir DIR          # twenty minutes of one core
 
 The teacher is trained once, on labelled images. Each student then sees what a generator draws, and nothing else, for a
 fixed number of rounds; the same student on the labelled images stands beside. Optimizers and weights are those that the
-authors published, for nothing could be tuned where there are no data; by default the generator is smaller and draws
-less, to fit a CPU. What is reported is the last student on the 10,000 test images, used once per run; the curves are of
-real validation images, by which nothing is chosen. Runs that are done are not done again. Writes
-`benchmarks/results/data_free.json`, `.md` and `.png`.
+authors published, for nothing could be tuned where there are no data; the generator is smaller and draws less, to fit a
+CPU: as published it were `Budget(batch=512, width=64, dfad_rounds=2000, dafl_rounds=24_000)`. What is reported is the
+last student on the 10,000 test images, used once per run; the curves are of real validation images, by which nothing is
+chosen.
 """
 
-import argparse
-import json
-import resource
-from dataclasses import asdict, astuple, dataclass
+import base64
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
-from small_runs import accuracy, mean_and_deviation, remembered
+from records import Record, Run, made
+from rendering import Page, Table, percent, values
+from small_runs import accuracy
 
 import keras_kd as kd
 from keras_kd.data_free import DAFL, DFAD, DataFreeDistiller, image_generator
 from keras_kd.plots import figure
 
-FOLDER, RESULTS = Path("saved_models/data_free"), Path(__file__).parent / "results"
-COMMAND = "TFDS_DATA_DIR=... python benchmarks/data_free.py"
-SEEDS, EPOCHS, LATENT, STEPS, VALIDATION = (0, 1, 2), 10, 100, 100, 2000
+SEEDS = 3
+FOLDER = Path("saved_models/data_free")
+SIDE = 28
 MEAN, STD = 0.1307, 0.3081  # of MNIST in [0, 1], by which the published models see it
-TITLES = {"labels": "54,000 labelled images", "dfad": "DFAD: none", "dafl": "DAFL: none"}
+TITLES = {"labels": "{labelled:,} labelled images", "dfad": "DFAD: none", "dafl": "DAFL: none"}
+GAMES = ("dfad", "dafl")
 PUBLISHED = {"teacher": "98.9", "dfad": "98.3 ± 0.2"}
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is drawn, by how large a generator."""
+    """How much is drawn, by how large a generator; `steps` are the rounds between two looks at validation images."""
 
     batch: int = 128
     width: int = 8
+    latent: int = 100
     dfad_rounds: int = 1000
     dafl_rounds: int = 1000
+    steps: int = 100
+    labelled: int = 54_000
+    labelled_epochs: int = 10
+    validation: int = 2000
+    test: int = 10_000
 
     def rounds(self, method: str) -> int:
         """Of one run."""
         return getattr(self, f"{method}_rounds")
+
+
+SMALL = Budget(
+    batch=8, dfad_rounds=4, dafl_rounds=4, steps=2, labelled=256, labelled_epochs=1, validation=100, test=100
+)
 
 
 def lenet(share: float, name: str) -> keras.Model:
@@ -71,154 +87,143 @@ def optimizers(method: str) -> dict[str, keras.optimizers.Optimizer]:
     return {"optimizer": keras.optimizers.Adam(2e-3), "generator_optimizer": keras.optimizers.Adam(0.2)}
 
 
-class Study:
-    """All runs, each done once and kept in a folder.
-
-    Args:
-        budget: What every run is given.
-    """
-
-    def __init__(self, budget: Budget):
-        self._budget, self._folder = budget, FOLDER / "_".join(map(str, astuple(budget)))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        source = kd.data.load("mnist")
-        transform = kd.data.input_transform(source, (28, 28, 1))
-
-        def arrays(split):
-            # As the published models see them.
-            batches = kd.data.pipeline(split, transform=transform, batch_size=512).as_numpy_iterator()
-            x, y = map(np.concatenate, zip(*batches, strict=True))
-            return (x - MEAN) / STD, y
-
-        splits = source.train, source.validation.take(VALIDATION), source.test
-        self.train, self.validation, self.test = map(arrays, splits)
-        self.teacher = self._teacher()
-
-    def _teacher(self) -> keras.Model:
-        path = FOLDER / "teacher.keras"
-        if not path.exists():
-            keras.utils.set_random_seed(0)
-            self._trained_on_labels(lenet(1.0, "teacher")).save(path)
-        return keras.saving.load_model(path)
-
-    def _trained_on_labels(self, model: keras.Model) -> keras.Model:
-        model.compile(momentum(), CROSS_ENTROPY)
-        model.fit(*self.train, batch_size=128, epochs=EPOCHS, verbose=0)
-        return model
-
-    def run(self, method: str, seed: int) -> dict:
-        """The figures of one run, or what was left of it."""
-
-        def figures():
-            keras.utils.set_random_seed(seed)
-            before, student, history = _cpu_seconds(), lenet(0.5, "student"), {}
-            if method == "labels":
-                self._trained_on_labels(student)
-            else:
-                history = self._distilled(method, student, seed)
-            x, y = self.test
-            return {
-                "accuracy": accuracy(student, x, y),
-                "agreement": accuracy(student, x, np.asarray(self.teacher(x, training=False)).argmax(-1)),
-                "cpu_seconds": _cpu_seconds() - before,
-                "history": history,
-            }
-
-        folder = FOLDER if method == "labels" else self._folder
-        return remembered(folder / f"{method}_{seed}.json", figures)
-
-    def _distilled(self, method: str, student: keras.Model, seed: int) -> dict[str, list[float]]:
-        generator = image_generator((28, 28, 1), latent_dim=LATENT, width=self._budget.width, mean=0.0, std=1.0)
-        game = DFAD() if method == "dfad" else DAFL("features")
-        distiller = DataFreeDistiller(student, self.teacher, generator, method=game)
-        distiller.compile(**optimizers(method), loss=CROSS_ENTROPY, metrics=["accuracy"])
-        history = distiller.fit(
-            steps_per_epoch=STEPS,
-            epochs=self._budget.rounds(method) // STEPS,
-            batch_size=self._budget.batch,
-            validation_data=self.validation,
-            validation_batch_size=1000,
-            verbose=0,
-        ).history
-        np.save(self._folder / f"{method}_{seed}.npy", self._best_draws(distiller))
-        return history
-
-    def _best_draws(self, distiller: DataFreeDistiller) -> np.ndarray:
-        """Of a thousand images, for each digit the one that the teacher is most certain of."""
-        drawn = distiller.generate(1000, seed=0)
-        certainty = np.asarray(keras.ops.softmax(self.teacher(drawn, training=False)))
-        return drawn[certainty.argmax(0)]
-
-    def draws(self, method: str) -> np.ndarray:
-        """Ten images of the first run, a digit each."""
-        return np.load(self._folder / f"{method}_{SEEDS[0]}.npy")
+@cache
+def images_of(budget: Budget) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The splits in memory, as the published models see them."""
+    source = kd.data.load("mnist")
+    transform, splits = kd.data.input_transform(source, (SIDE, SIDE, 1)), {}
+    for name, count in {"train": budget.labelled, "validation": budget.validation, "test": budget.test}.items():
+        data = kd.data.pipeline(getattr(source, name).take(count), transform=transform, batch_size=512)
+        x, y = map(np.concatenate, zip(*data.as_numpy_iterator(), strict=True))
+        splits[name] = (x - MEAN) / STD, y
+    return splits
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def trained_on_labels(model: keras.Model, budget: Budget) -> keras.Model:
+    """On real images."""
+    model.compile(momentum(), CROSS_ENTROPY)
+    model.fit(*images_of(budget)["train"], batch_size=128, epochs=budget.labelled_epochs, verbose=0)
+    return model
 
 
-def table(budget: Budget, teacher: float, runs: dict[str, list[dict]]) -> str:
-    """The results as Markdown."""
-    lines = [
-        "# MNIST without one real training image",
-        "",
-        f"`{COMMAND}`: LeNet-5 teaches LeNet-5-half, a quarter of its weights. Seeds {SEEDS}, mean ± standard "
-        f"deviation in percent. DFAD: {budget.dfad_rounds:,} rounds of five steps of the student and one of the "
-        f"generator; DAFL: {budget.dafl_rounds:,} rounds of one and one; batches of {budget.batch}, a generator of "
-        f"{budget.width} channels. The last student, on 10,000 test images. Optimizers and weights are the published "
-        "ones.",
-        "",
-        "| real training images | test accuracy | names the teacher's class | CPU minutes per run | published |",
-        "|---|---|---|---|---|",
-        f"| teacher: 54,000 | {100 * teacher:.2f} | | | {PUBLISHED['teacher']} |",
-    ]
-    for method, of_method in runs.items():
-        spread = [mean_and_deviation([run[key] for run in of_method]) for key in ("accuracy", "agreement")]
-        minutes = np.mean([run["cpu_seconds"] for run in of_method]) / 60
-        lines.append(f"| {TITLES[method]} | {' | '.join(spread)} | {minutes:.1f} | {PUBLISHED.get(method, '')} |")
-    lines += [
-        "",
+@cache
+def teacher_of(budget: Budget) -> keras.Model:
+    """Trained once."""
+
+    def train(path: Path) -> None:
+        keras.utils.set_random_seed(0)
+        trained_on_labels(lenet(1.0, "teacher"), budget).save(path)
+
+    return keras.saving.load_model(made(FOLDER / f"teacher_{budget.labelled}_{budget.labelled_epochs}.keras", train))
+
+
+def teacher_figures(budget: Budget) -> dict[str, float]:
+    """Test accuracy of the teacher."""
+    return {"accuracy": accuracy(teacher_of(budget), *images_of(budget)["test"])}
+
+
+def student_figures(method: str, budget: Budget, seed: int) -> dict[str, Any]:
+    """Those of one student, the seconds that it took of all cores together, and what the first generator drew."""
+    teacher, (x, y) = teacher_of(budget), images_of(budget)["test"]
+    keras.utils.set_random_seed(seed)
+    before, student, played = time.process_time(), lenet(0.5, "student"), {}
+    if method == "labels":
+        trained_on_labels(student, budget)
+    else:
+        played = distilled(method, student, budget, seed)
+    said = np.asarray(teacher(x, training=False)).argmax(-1)
+    figures = {"accuracy": accuracy(student, x, y), "agreement": accuracy(student, x, said)}
+    return {**figures, "cpu_seconds": time.process_time() - before, **played}
+
+
+def distilled(method: str, student: keras.Model, budget: Budget, seed: int) -> dict[str, Any]:
+    """Trains a student without data; returns what was logged, and with the first seed what was drawn."""
+    teacher = teacher_of(budget)
+    generator = image_generator((SIDE, SIDE, 1), latent_dim=budget.latent, width=budget.width, mean=0.0, std=1.0)
+    game = DFAD() if method == "dfad" else DAFL("features")
+    distiller = DataFreeDistiller(student, teacher, generator, method=game)
+    distiller.compile(**optimizers(method), loss=CROSS_ENTROPY, metrics=["accuracy"])
+    history = distiller.fit(
+        steps_per_epoch=budget.steps,
+        epochs=budget.rounds(method) // budget.steps,
+        batch_size=budget.batch,
+        validation_data=images_of(budget)["validation"],
+        validation_batch_size=1000,
+        verbose=0,
+    ).history
+    return {"history": history} if seed else {"history": history, "drawn": as_text(best_draws(distiller, teacher))}
+
+
+def best_draws(distiller: DataFreeDistiller, teacher: keras.Model) -> np.ndarray:
+    """Of a thousand images, for each digit the one that the teacher is most certain of."""
+    drawn = distiller.generate(1000, seed=0)
+    certainty = np.asarray(keras.ops.softmax(teacher(drawn, training=False)))
+    return drawn[certainty.argmax(0)]
+
+
+def as_text(images: np.ndarray) -> list[str]:
+    """Each image in 256 greys, from its darkest to its lightest pixel, as base64."""
+    darkest, lightest = (edge(images, axis=(1, 2, 3), keepdims=True) for edge in (np.min, np.max))
+    greys = 255 * (images - darkest) / np.maximum(lightest - darkest, 1e-6)
+    return [base64.b64encode(image.tobytes()).decode() for image in np.uint8(np.round(greys))]
+
+
+def as_image(text: str) -> np.ndarray:
+    """What `as_text` wrote."""
+    return np.frombuffer(base64.b64decode(text), "uint8").reshape(SIDE, SIDE)
+
+
+def runs(seed: int, quick: bool) -> Iterator[Run]:
+    """The teacher, and the students with labels and without data."""
+    budget = SMALL if quick else Budget()
+    settings = asdict(budget)
+    yield Run("teacher", 0, settings, partial(teacher_figures, budget))
+    for method in TITLES:
+        yield Run(method, seed, settings, partial(student_figures, method, budget, seed))
+
+
+def page(records: Sequence[Record]) -> Page:
+    """Accuracies beside the published ones, the way there and what was drawn."""
+    budget, seeds = records[0].settings, len({record.seed for record in records})
+    said = (
+        f"LeNet-5 teaches LeNet-5-half, a quarter of its weights. Mean ± standard deviation over {seeds} seeds, in "
+        f"percent. DFAD: {budget['dfad_rounds']:,} rounds of five steps of the student and one of the generator; DAFL: "
+        f"{budget['dafl_rounds']:,} rounds of one and one; batches of {budget['batch']}, a generator of "
+        f"{budget['width']} channels. The last student, on {budget['test']:,} test images. Optimizers and weights are "
+        "the published ones."
+    )
+    teacher = percent(values(records, "teacher", "accuracy"))
+    rows = [[f"teacher: {budget['labelled']:,}", teacher, "", "", PUBLISHED["teacher"]]]
+    for method, title in TITLES.items():
+        shares = [percent(values(records, method, name)) for name in ("accuracy", "agreement")]
+        minutes = statistics.mean(values(records, method, "cpu_seconds")) / 60
+        rows.append([title.format(**budget), *shares, f"{minutes:.1f}", PUBLISHED.get(method, "")])
+    head = ["real training images", "test accuracy", "names the teacher's class", "CPU minutes per run", "published"]
+    published = (
         "Published: Fang et al. 2019 (arXiv:1912.11006), with 2,000 rounds, batches of 512 and a generator of 64 "
-        "channels; their code reports the best of 40 students on the test images, here the last one is reported.",
-        "",
-    ]
-    return "\n".join(lines)
+        "channels; their code reports the best of 40 students on the test images, here the last one is reported."
+    )
+    parts = [said, Table(head, rows), published]
+    return Page("MNIST without one real training image", parts, lambda: picture(records))
 
 
-def draw(study: Study, budget: Budget, runs: dict[str, list[dict]]) -> None:
-    """Accuracy by round, and what the generators draw."""
-    page = figure(11, 3.5)
-    games = [method for method in runs if method != "labels"]
-    grid = page.add_gridspec(len(games), 18)
-    axes = page.add_subplot(grid[:, :7])
-    for method in games:
-        curves = 100 * np.array([run["history"]["val_accuracy"] for run in runs[method]])
+def picture(records: Sequence[Record]):
+    """Accuracy by round, and what the generators of the first seed draw."""
+    drawing, budget = figure(11, 3.5), Budget(**records[0].settings)
+    grid = drawing.add_gridspec(len(GAMES), 18)
+    axes = drawing.add_subplot(grid[:, :7])
+    for method in GAMES:
+        curves = 100 * np.array([history["val_accuracy"] for history in values(records, method, "history")])
         rounds = np.linspace(0, 1, curves.shape[1] + 1)[1:] * budget.rounds(method)
         axes.plot(rounds, curves.mean(0), label=method.upper())
         axes.fill_between(rounds, curves.min(0), curves.max(0), alpha=0.2)
     axes.set(xlabel="rounds", ylabel="accuracy on real validation images, %")
     axes.legend()
-    for row, method in enumerate(games):
-        for digit, image in enumerate(study.draws(method)):
-            cell = page.add_subplot(grid[row, 8 + digit])
-            cell.imshow(image[..., 0], cmap="gray")
+    for row, method in enumerate(GAMES):
+        drawn = next(record.figures["drawn"] for record in records if record.setting == method)
+        for digit, text in enumerate(drawn):
+            cell = drawing.add_subplot(grid[row, 8 + digit])
+            cell.imshow(as_image(text), cmap="gray")
             cell.set_title(str(digit) if digit else f"{method.upper()}\n0", fontsize=9)
             cell.axis("off")
-    page.savefig(RESULTS / "data_free.png", dpi=120)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for option, default in asdict(Budget()).items():
-        parser.add_argument(f"--{option.replace('_', '-')}", type=int, default=default)
-    budget = Budget(**vars(parser.parse_args()))
-    study = Study(budget)
-    runs = {method: [study.run(method, seed) for seed in SEEDS] for method in TITLES}
-    teacher = accuracy(study.teacher, *study.test)
-    results = {"budget": asdict(budget), "teacher": teacher, "runs": runs}
-    (RESULTS / "data_free.json").write_text(json.dumps(results, indent=1) + "\n")
-    (RESULTS / "data_free.md").write_text(table(budget, teacher, runs))
-    draw(study, budget, runs)
-    print(table(budget, teacher, runs))
+    return drawing
