@@ -2,7 +2,7 @@
 
     python benchmarks/run.py patient_teacher --seeds 3 --data-dir DIR
 
-Teacher and student of `benchmarks/methods.py`. The student sees 5,000 images of Fashion-MNIST, flipped and shifted, and
+Teacher and student of `benchmarks/methods.py`. The student sees 2,500 images of Fashion-MNIST, flipped and shifted, and
 learns from the teacher alone (alpha = 0, T = 4). The teacher sees the image as it was (the paper's fixed teacher), a
 view of its own (independent noise), the student's view (consistent), or the student's view of mixed images (function
 matching). Each with a short and a long schedule. Nothing is tuned.
@@ -24,9 +24,9 @@ import keras_kd as kd
 from keras_kd.plots import figure
 
 SEEDS = 3
-SCHEDULES = (5, 40)
+SCHEDULES = (10, 60)
 AUGMENT = kd.data.compose(kd.data.random_flip(), kd.data.random_shift(2))
-FULL = {"teacher": TEACHER, "examples": 5000, "batch": 64, "rate": 4e-3, "augment": str(AUGMENT)}
+FULL = {"teacher": TEACHER, "examples": 2500, "batch": 64, "rate": 4e-3, "augment": str(AUGMENT)}
 QUICK = {**FULL, "teacher": QUICK_TEACHER, "examples": 128}
 VIEWS = {
     "clean": "the image as it was",
