@@ -122,12 +122,13 @@ def page(records: Sequence[Record]) -> Page:
     said = (
         f"Teacher plane{TEACHER} ({values(records, 'teacher', 'test')[0]:.2%} on the test images, trained on labels of "
         f"{given['teacher_examples']:,}), assistant plane{ASSISTANT}, students plane{STUDENT} that see "
-        f"{given['examples']:,} of those images in batches of {given['batch']}. SGD {given['learning_rate']:g}, momentum "
-        f"{given['momentum']:g}, weight decay {given['weight_decay']:g}. Weights of the best of {given['epochs']} "
-        f"epochs (of the teacher's {given['teacher_epochs']}), T and alpha by {given['validation']:,} validation "
-        f"images, with seed 0, from {[tuple(candidate.values()) for candidate in grid]}. Mean and standard deviation "
-        f"over {len({record.seed for record in records})} seeds; gains in points, paired by seed, with the p of a "
-        f"paired t-test. Augmented: `{AUGMENT}`, teachers cached in {given['views']} views."
+        f"{given['examples']:,} of those images in batches of {given['batch']}. SGD {given['learning_rate']:g}, "
+        f"momentum {given['momentum']:g}, weight decay {given['weight_decay']:g}. Weights of the best of "
+        f"{given['epochs']} epochs (of the teacher's {given['teacher_epochs']}), T and alpha by "
+        f"{given['validation']:,} validation images, with seed 0, from "
+        f"{[tuple(candidate.values()) for candidate in grid]}. Mean and standard deviation over "
+        f"{len({record.seed for record in records})} seeds; gains in points, paired by seed, with the p of a paired "
+        f"t-test. Augmented: `{AUGMENT}`, teachers cached in {given['views']} views."
     )
     head = ["augmented", "student", "T", "alpha", "its assistant", "validation", "test accuracy"]
     head += ["over none", "over KD"]

@@ -1,10 +1,7 @@
 """Hundreds of short trainings of one small model: compiled once, begun anew for each."""
 
-import json
 import math
-import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -31,14 +28,6 @@ def accuracy(model: keras.Model, x: np.ndarray, y: np.ndarray) -> float:
     return float(np.mean(np.asarray(model(x, training=False)).argmax(-1) == y))
 
 
-def remembered(path: Path, run: Callable[[], dict]) -> dict:
-    """What a run gives, or what was left of it."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(run()))
-    return json.loads(path.read_text())
-
-
 def gain(taught: Sequence[float], alone: Sequence[float], name: str) -> Transfer:
     """The gain over the student alone, run by run; of one run the interval is without ends."""
     if len(alone) == 1:
@@ -48,11 +37,6 @@ def gain(taught: Sequence[float], alone: Sequence[float], name: str) -> Transfer
         lambda teacher, run: (alone if teacher is None else taught)[run], [name], range(len(alone))
     )
     return report.transfers[0]
-
-
-def mean_and_deviation(values: Sequence[float]) -> str:
-    """Over the runs, in percent."""
-    return f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f}"
 
 
 def shown(found: Transfer) -> str:

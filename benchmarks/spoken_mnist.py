@@ -12,8 +12,7 @@ it sees the image, it hears, or it has all three and loses some of them at rando
 that it works with any. What the teacher says is cached. A student begins with the same weights, alone and distilled.
 Temperature and alpha are chosen on the validation examples, with the first seed, from a grid; the floor of the
 spectrogram was, on other voices. Exported students take the raw waveform, and LiteRT runs them on PNG, WAV and text
-files that are written from test examples and read back as anybody's. Runs that are done are not done again. Writes
-`benchmarks/results/modalities/spoken_mnist.json`, `.md` and `.png`.
+files that are written from test examples and read back as anybody's. Runs that are done are not done again.
 """
 
 import functools
