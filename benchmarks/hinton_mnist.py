@@ -3,6 +3,7 @@
 python benchmarks/run.py hinton_mnist --seeds 3 --data-dir DIR
 """
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,14 @@ TEACHER = {
     "dropout": 0.4,
     "max_norm": 2.0,
     "jitter": 2,
-    "epochs": 100,
+    "cycles": [[100, 2e-3], [40, 1.5e-3]],
     "batch": 512,
-    "rate": 2e-3,
     "dtype": "mixed_bfloat16",
 }
-STUDENT = {"units": 800, "epochs": 60, "batch": 256, "rate": 1e-3}
-SWEPT = {"epochs": 40, "batch": 256, "rate": 1e-3}
+STUDENT = {"units": 800, "cycles": [[60, 2e-3], [40, 1.5e-3]], "batch": 512, "dtype": "mixed_bfloat16"}
+SWEPT = {"cycles": [[30, 2e-3]], "batch": 512, "dtype": "mixed_bfloat16"}
 TEMPERATURE = 20.0
-QUICK = {"units": 24, "epochs": 1}
+QUICK = {"units": 24, "cycles": [[1, 2e-3], [1, 2e-3]]}
 QUICK_EXAMPLES = 600
 
 
@@ -87,32 +87,38 @@ def network(settings: dict[str, Any]) -> keras.Model:
     return keras.Sequential([*stack, layers.Dense(10, kernel_constraint=constraint, dtype="float32")])
 
 
-def fitted(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any]) -> None:
-    """Adam, its rate warmed up for an epoch, then a half cosine."""
+def fitted(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any], seed: int) -> None:
+    """All cycles of a training."""
+    data = data.cache()
+    for cycle in range(len(settings["cycles"])):
+        fitted_once(learner, data, settings, seed, cycle)
+
+
+def fitted_once(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any], seed: int, cycle: int) -> None:
+    """Adam, begun anew; its rate is warmed up for an epoch and then falls by a half cosine."""
+    epochs, rate = settings["cycles"][cycle]
+    data = data.shuffle(60_000, seed=seed + 1000 * cycle).batch(settings["batch"]).prefetch(tf.data.AUTOTUNE)
     steps = len(list(data))
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.01 * settings["rate"], settings["epochs"] * steps, warmup_target=settings["rate"], warmup_steps=steps
-    )
-    learner.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    learner.fit(data, epochs=settings["epochs"], verbose=0, shuffle=False)
-
-
-def batched(data: tf.data.Dataset, settings: dict[str, Any], seed: int) -> tf.data.Dataset:
-    """Kept in memory, shuffled anew in each epoch."""
-    return data.cache().shuffle(60_000, seed=seed).batch(settings["batch"]).prefetch(tf.data.AUTOTUNE)
+    decay = keras.optimizers.schedules.CosineDecay(0.01 * rate, epochs * steps, warmup_target=rate, warmup_steps=steps)
+    learner.compile(keras.optimizers.Adam(decay), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    learner.fit(data, epochs=epochs, verbose=0, shuffle=False)
 
 
 def teacher_of(seed: int, settings: dict[str, Any]) -> keras.Model:
-    """The teacher of a seed, trained once."""
+    """The teacher of a seed, trained once; broken off, it goes on from the last whole cycle."""
+    cycles = len(settings["cycles"])
+    paths = [folder_of(seed, settings) / f"teacher_{cycle + 1}_of_{cycles}.keras" for cycle in range(cycles)]
 
-    def train(path: Path) -> None:
+    def train(path: Path, cycle: int) -> None:
         keras.utils.set_random_seed(seed)
-        teacher = network(settings)
-        data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"])
-        fitted(teacher, batched(data, settings, seed), settings)
+        teacher = keras.saving.load_model(paths[cycle - 1]) if cycle else network(settings)
+        data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"]).cache()
+        fitted_once(teacher, data, settings, seed, cycle)
         teacher.save(path)
 
-    return keras.saving.load_model(made(folder_of(seed, settings) / "teacher.keras", train))
+    for cycle, path in enumerate(paths):
+        made(path, functools.partial(train, cycle=cycle))
+    return keras.saving.load_model(paths[-1])
 
 
 def folder_of(seed: int, settings: dict[str, Any]) -> Path:
@@ -125,7 +131,7 @@ def student_alone(seed: int, settings: dict[str, Any]) -> keras.Model:
     keras.utils.set_random_seed(seed)
     student = network(settings)
     data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"])
-    fitted(student, batched(data, settings, seed), settings)
+    fitted(student, data, settings, seed)
     return student
 
 
@@ -139,7 +145,7 @@ def distilled(seed: int, settings: dict[str, Any]) -> keras.Model:
     keras.utils.set_random_seed(seed)
     student = network(settings)
     distiller = kd.Distiller(student, None, alpha=0.0, temperature=settings["temperature"])
-    fitted(distiller, batched(data, settings, seed), settings)
+    fitted(distiller, data, settings, seed)
     return student
 
 
