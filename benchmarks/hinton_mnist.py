@@ -27,12 +27,17 @@ TEACHER = {
     "jitter": 2,
     "cycles": [[100, 2e-3], [40, 1.5e-3]],
     "batch": 512,
+    "optimizer": "adam",
     "dtype": "mixed_bfloat16",
 }
-STUDENT = {"units": 800, "cycles": [[60, 2e-3], [40, 1.5e-3]], "batch": 512, "dtype": "mixed_bfloat16"}
-SWEPT = {"cycles": [[30, 2e-3]], "batch": 512, "dtype": "mixed_bfloat16"}
+STUDENT = {"units": 800, "cycles": [[80, 0.1]], "batch": 256, "optimizer": "sgd", "dtype": "mixed_bfloat16"}
+SWEPT = {**STUDENT, "cycles": [[30, 0.1]]}
 TEMPERATURE = 20.0
-QUICK = {"units": 24, "cycles": [[1, 2e-3], [1, 2e-3]]}
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "sgd": functools.partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
+}
+QUICK = {"units": 24, "cycles": [[1, 2e-3], [1, 1e-3]]}
 QUICK_EXAMPLES = 600
 
 
@@ -60,13 +65,14 @@ def runs(seed: int, quick: bool) -> Iterator[Run]:
             )
 
 
-def examples(settings: dict[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+@functools.cache
+def images(examples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """All the training images, validation among them, and the test images: in [0, 1], with labels."""
     source = kd.data.load("mnist")
     transform = kd.data.input_transform(source, (28, 28, 1))
     arrays = {}
     for name, split in (("train", source.train.concatenate(source.validation)), ("test", source.test)):
-        batches = kd.data.pipeline(split.take(settings["examples"]), transform=transform, batch_size=1000)
+        batches = kd.data.pipeline(split.take(examples), transform=transform, batch_size=1000)
         x, y = zip(*batches.as_numpy_iterator(), strict=True)
         arrays[name] = np.concatenate(x), np.concatenate(y)
     return arrays
@@ -95,12 +101,14 @@ def fitted(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any]
 
 
 def fitted_once(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any], seed: int, cycle: int) -> None:
-    """Adam, begun anew; its rate is warmed up for an epoch and then falls by a half cosine."""
+    """One cycle: the rate is warmed up for an epoch and then falls by a half cosine."""
     epochs, rate = settings["cycles"][cycle]
     data = data.shuffle(60_000, seed=seed + 1000 * cycle).batch(settings["batch"]).prefetch(tf.data.AUTOTUNE)
     steps = len(list(data))
     decay = keras.optimizers.schedules.CosineDecay(0.01 * rate, epochs * steps, warmup_target=rate, warmup_steps=steps)
-    learner.compile(keras.optimizers.Adam(decay), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    learner.compile(
+        OPTIMIZERS[settings["optimizer"]](decay), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
     learner.fit(data, epochs=epochs, verbose=0, shuffle=False)
 
 
@@ -112,7 +120,7 @@ def teacher_of(seed: int, settings: dict[str, Any]) -> keras.Model:
     def train(path: Path, cycle: int) -> None:
         keras.utils.set_random_seed(seed)
         teacher = keras.saving.load_model(paths[cycle - 1]) if cycle else network(settings)
-        data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"]).cache()
+        data = tf.data.Dataset.from_tensor_slices(images(settings["examples"])["train"]).cache()
         fitted_once(teacher, data, settings, seed, cycle)
         teacher.save(path)
 
@@ -130,18 +138,18 @@ def student_alone(seed: int, settings: dict[str, Any]) -> keras.Model:
     """A student of labels."""
     keras.utils.set_random_seed(seed)
     student = network(settings)
-    data = tf.data.Dataset.from_tensor_slices(examples(settings)["train"])
+    data = tf.data.Dataset.from_tensor_slices(images(settings["examples"])["train"])
     fitted(student, data, settings, seed)
     return student
 
 
 def distilled(seed: int, settings: dict[str, Any]) -> keras.Model:
     """A student of what the teacher said once of each image that is not left out; no labels."""
-    images = examples(settings)["train"]
+    examples = images(settings["examples"])["train"]
     folder = folder_of(seed, settings) / "said"
-    kd.cache_teacher(teacher_of(seed, settings["teacher"]), images, folder, dtype="float32")
+    kd.cache_teacher(teacher_of(seed, settings["teacher"]), examples, folder, dtype="float32")
     left_out = tf.constant(settings.get("without", []), "int64")
-    data = kd.open_cache(folder, images).filter(lambda x, y: tf.reduce_all(y != left_out))
+    data = kd.open_cache(folder, examples).filter(lambda x, y: tf.reduce_all(y != left_out))
     keras.utils.set_random_seed(seed)
     student = network(settings)
     distiller = kd.Distiller(student, None, alpha=0.0, temperature=settings["temperature"])
@@ -151,7 +159,7 @@ def distilled(seed: int, settings: dict[str, Any]) -> keras.Model:
 
 def errors(model: keras.Model, settings: dict[str, Any]) -> dict[str, float]:
     """How many test images it takes for something else; and of these, threes."""
-    x, y = examples(settings)["test"]
+    x, y = images(settings["examples"])["test"]
     wrong = model.predict(x, batch_size=1000, verbose=0).argmax(-1) != y
     return {"errors": int(wrong.sum()), "errors on threes": int(wrong[y == 3].sum()), "of": len(y)}
 
@@ -160,7 +168,7 @@ def before_and_after(seed: int, settings: dict[str, Any], moved: list[int]) -> d
     """Errors as it was taught, and with biases by the shares of the classes among the training images."""
     student = distilled(seed, settings)
     found = errors(student, settings)
-    x, y = examples(settings)["train"]
+    x, y = images(settings["examples"])["train"]
     added = kd.calibrate_bias(student, x, priors=np.bincount(y, minlength=10) / len(y), classes=moved)
     after = {f"{name} after": figure for name, figure in errors(student, settings).items()}
     return {**found, **after, "added": [round(float(added[index]), 2) for index in moved]}

@@ -11,6 +11,7 @@ from keras_kd.plots import figure
 
 WIDTHS = (300, 30)
 TEMPERATURES = (1.0, 2.5, 4.0, 8.0, 20.0)
+NAMES = {"adam": "Adam", "sgd": "SGD with momentum 0.9"}
 # Setting, figure of its records, what it is called, and the errors that were published.
 ROWS = [
     ("teacher", "errors", "teacher, 2 × 1200, dropout, max-norm, jitter", 67),
@@ -38,7 +39,7 @@ def page(records: Sequence[Record]) -> Page:
     words = (
         "MNIST, errors on the 10,000 test images, mean and standard deviation over the seeds. Epochs and rates: "
         f"{_trained(teacher)} for the teacher, {_trained(student)} for the students, {_trained(swept)} in the sweep; "
-        "Adam, an epoch of warm-up and a half cosine. The students learn from the teacher's soft targets alone "
+        "an epoch of warm-up, then a half cosine. The students learn from the teacher's soft targets alone "
         "(alpha = 0). Biases are those of `kd.calibrate_bias` on the training images, by the shares of the classes; "
         "the paper chose its own on the test images."
     )
@@ -68,7 +69,7 @@ def _verdict(found: Sequence[float], published: int) -> str:
 
 def _trained(settings: dict) -> str:
     cycles = " and then ".join(f"{epochs} at {rate:g}" for epochs, rate in settings["cycles"])
-    return f"batches of {settings['batch']}, {cycles}"
+    return f"{cycles} ({NAMES[settings['optimizer']]}, batches of {settings['batch']})"
 
 
 def _added(records: Sequence[Record], setting: str, index: int) -> str:
