@@ -25,19 +25,28 @@ TEACHER = {
     "dropout": 0.4,
     "max_norm": 2.0,
     "jitter": 2,
-    "cycles": [[100, 2e-3], [40, 1.5e-3]],
+    "cycles": [
+        {"epochs": 100, "rate": 2e-3, "interpolation": "bilinear"},
+        {"epochs": 30, "rate": 1.5e-3, "interpolation": "nearest"},
+    ],
     "batch": 512,
     "optimizer": "adam",
     "dtype": "mixed_bfloat16",
 }
-STUDENT = {"units": 800, "cycles": [[80, 0.1]], "batch": 256, "optimizer": "sgd", "dtype": "mixed_bfloat16"}
-SWEPT = {**STUDENT, "cycles": [[30, 0.1]]}
+STUDENT = {
+    "units": 800,
+    "cycles": [{"epochs": 60, "rate": 0.1}],
+    "batch": 256,
+    "optimizer": "sgd",
+    "dtype": "mixed_bfloat16",
+}
+SWEPT = {**STUDENT, "cycles": [{"epochs": 25, "rate": 0.1}]}
 TEMPERATURE = 20.0
 OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
     "sgd": functools.partial(keras.optimizers.SGD, momentum=0.9, nesterov=True),
 }
-QUICK = {"units": 24, "cycles": [[1, 2e-3], [1, 1e-3]]}
+QUICK = {"units": 24, "cycles": 2 * [{"epochs": 1, "rate": 2e-3, "interpolation": "nearest"}]}
 QUICK_EXAMPLES = 600
 
 
@@ -78,13 +87,13 @@ def images(examples: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return arrays
 
 
-def network(settings: dict[str, Any]) -> keras.Model:
-    """Two hidden layers of rectified units; the teacher's see moved images, half of each other, and short weights."""
+def network(settings: dict[str, Any], cycle: int = 0) -> keras.Model:
+    """Two hidden layers of rectified units; the teacher's see moved images, a part of each other, and short weights."""
     layers, dtype = keras.layers, settings.get("dtype", "float32")
     stack = [keras.Input((28, 28, 1))]
     if "jitter" in settings:
-        reach = settings["jitter"] / 28
-        stack.append(layers.RandomTranslation(reach, reach, fill_mode="constant", dtype="float32"))
+        reach, interpolation = settings["jitter"] / 28, settings["cycles"][cycle]["interpolation"]
+        stack.append(layers.RandomTranslation(reach, reach, "constant", interpolation, dtype="float32"))
     stack.append(layers.Flatten(dtype=dtype))
     constraint = keras.constraints.MaxNorm(settings["max_norm"]) if "max_norm" in settings else None
     for _ in range(2):
@@ -102,7 +111,7 @@ def fitted(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any]
 
 def fitted_once(learner: keras.Model, data: tf.data.Dataset, settings: dict[str, Any], seed: int, cycle: int) -> None:
     """One cycle: the rate is warmed up for an epoch and then falls by a half cosine."""
-    epochs, rate = settings["cycles"][cycle]
+    epochs, rate = (settings["cycles"][cycle][name] for name in ("epochs", "rate"))
     data = data.shuffle(60_000, seed=seed + 1000 * cycle).batch(settings["batch"]).prefetch(tf.data.AUTOTUNE)
     steps = len(list(data))
     decay = keras.optimizers.schedules.CosineDecay(0.01 * rate, epochs * steps, warmup_target=rate, warmup_steps=steps)
@@ -119,7 +128,9 @@ def teacher_of(seed: int, settings: dict[str, Any]) -> keras.Model:
 
     def train(path: Path, cycle: int) -> None:
         keras.utils.set_random_seed(seed)
-        teacher = keras.saving.load_model(paths[cycle - 1]) if cycle else network(settings)
+        teacher = network(settings, cycle)
+        if cycle:
+            teacher.set_weights(keras.saving.load_model(paths[cycle - 1]).get_weights())
         data = tf.data.Dataset.from_tensor_slices(images(settings["examples"])["train"]).cache()
         fitted_once(teacher, data, settings, seed, cycle)
         teacher.save(path)

@@ -68,7 +68,7 @@ def _verdict(found: Sequence[float], published: int) -> str:
 
 
 def _trained(settings: dict) -> str:
-    cycles = " and then ".join(f"{epochs} at {rate:g}" for epochs, rate in settings["cycles"])
+    cycles = " and then ".join(f"{cycle['epochs']} at {cycle['rate']:g}" for cycle in settings["cycles"])
     return f"{cycles} ({NAMES[settings['optimizer']]}, batches of {settings['batch']})"
 
 
