@@ -30,7 +30,7 @@ LABELS = (100, 500, 2500)
 CHOSEN_WITH = 500
 UNLABELLED = -1
 AUGMENT = kd.data.compose(kd.data.random_flip(), kd.data.random_shift(2))
-FULL = {"teacher": TEACHER, "steps": 1000, "batch": 64, "rate": 4e-3, "augment": str(AUGMENT)}
+FULL = {"teacher": TEACHER, "steps": 800, "batch": 64, "rate": 4e-3, "augment": str(AUGMENT)}
 QUICK = {**FULL, "teacher": QUICK_TEACHER, "steps": 4}
 CANDIDATES = [
     {"alpha": alpha, "temperature": temperature} for alpha in (0.3, 0.1, 0.0) for temperature in (2.0, 4.0)
