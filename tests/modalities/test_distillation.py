@@ -24,6 +24,7 @@ def model_of(names, width, seed=0, **kwargs):
 def fitted(model, x, y=None, epochs=15):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(), loss if y is not None else None)
+    model.optimizer.build(model.trainable_variables)  # or the step that builds it is traced a second time
     rates = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-2 if epoch < epochs else 1e-3)
     model.fit(x, y, epochs=epochs + 4, batch_size=20, callbacks=[rates], verbose=0)
     return model

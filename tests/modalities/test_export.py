@@ -27,6 +27,7 @@ def trained(x=TRAIN, **kwargs):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.5  # the default takes hundreds of steps
     model.compile(keras.optimizers.Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.optimizer.build(model.trainable_variables)  # or the step that builds it is traced a second time
     rates = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-2 if epoch < 12 else 1e-3)
     model.fit(x, LABELS, epochs=16, batch_size=20, callbacks=[rates], verbose=0)
     return model
