@@ -76,6 +76,11 @@ def _heard(student: keras.Model, data: Any) -> tuple[Any, np.ndarray, np.ndarray
                 f"`calibrate_bias`: `{student.name}` must have one output of shape (batch, classes). Received: "
                 f"{keras.tree.map_structure(np.shape, said)}. Build a model that ends in that output alone."
             )
+        if not np.isfinite(said).all():
+            raise ValueError(
+                f"`calibrate_bias`: `{student.name}` must give finite scores. Received: NaN or infinity in batch "
+                f"{len(logits)}. Look at how it was trained."
+            )
         first = x if first is None else first
         logits.append(_as_logits(said.astype("float64")))
         labels += [] if y is None else [_as_shares(np.asarray(y), said.shape)]

@@ -169,6 +169,13 @@ def test_labels_that_do_not_fit_are_refused(data):
         kd.calibrate_bias(build(), tf.data.Dataset.from_tensor_slices(data).batch(9).take(0))
 
 
+def test_a_student_of_nan_is_told_from_one_without_a_bias(data):
+    student = build()
+    student.get_layer("head").kernel.assign(np.full((5, CLASSES), np.nan))
+    with pytest.raises(ValueError, match=r"`student` must give finite scores\. Received: NaN or infinity in batch 0"):
+        kd.calibrate_bias(student, data)
+
+
 def test_students_without_such_a_bias_are_refused(data):
     headless = keras.Sequential([keras.Input((6,)), keras.layers.Dense(CLASSES, use_bias=False)], name="bare")
     with pytest.raises(ValueError, match=r"`bare` must have a layer whose bias is added to its 4 logits"):
