@@ -1,6 +1,8 @@
 """`keras-kd cache`, and `keras-kd distill --cache`: what is kept of a teacher, and what students make of it."""
 
 import argparse
+import contextlib
+import io
 import json
 import re
 
@@ -17,6 +19,7 @@ from keras_kd.data import loading
 from keras_kd.distiller import Distiller
 from keras_kd.export import LiteRTModel
 from keras_kd.plots import read_history
+from tests.cli.test_adversarial import interrupted_at
 from tests.cli.test_bad_input import cached_words, caching_words
 from tests.cli.test_distill import weights
 
@@ -57,13 +60,12 @@ def train_batches(cache, student):
 
 
 @pytest.fixture(scope="module")
-def cache(files, tmp_path_factory, keras_kd):
-    """Made by a process of its own."""
-    folder = tmp_path_factory.mktemp("caches") / "whole"
-    done = keras_kd("cache", *caching_words(files, folder, dtype="float32"))
-    assert done.returncode == 0, done.stderr[-2000:]
+def cache(files, tmp_path_factory):
+    folder, printed = tmp_path_factory.mktemp("caches") / "whole", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        cache_in(folder, files, dtype="float32")
     name = re.sub(r"_\d+$", "", keras.saving.load_model(files / "teacher.keras").name)  # less Keras's own counter
-    last = done.stdout.strip().splitlines()[-1]
+    last = printed.getvalue().strip().splitlines()[-1]
     assert last == f"{folder}: what `{name}` says of 1,167 examples, 44 bytes each"
     return folder
 
@@ -156,13 +158,13 @@ def test_interrupted_caching_goes_on_to_the_same_bytes(files, tmp_path, interrup
     assert bytes_of(tmp_path / "cut") == bytes_of(tmp_path / "whole")
 
 
-def test_interrupted_training_goes_on_with_its_view_to_the_same_weights(viewed, files, tmp_path, interrupted):
+def test_interrupted_training_goes_on_with_its_view_to_the_same_weights(viewed, files, tmp_path):
     words = {"epochs": 4}  # more than views
     whole = distilled(tmp_path / "whole", viewed, files, **words)
     cut = tmp_path / "cut"
-    code, error = interrupted("distill", *cached_words(files, viewed, cut, **words), at=b"Epoch 2/4")
-    assert code == 130
-    assert "--resume goes on after the last whole epoch" in error
+    with interrupted_at(1) as told:
+        assert main(["distill", *cached_words(files, viewed, cut, **words)]) == 130
+    assert "--resume goes on after the last whole epoch" in told.getvalue()
     distilled(cut, viewed, files, "--resume", **words)
     for unbroken, resumed in zip(weights(whole), weights(cut), strict=True):
         np.testing.assert_array_equal(unbroken, resumed)
