@@ -14,8 +14,9 @@ with 50,000 to learn from and one seed, in errors of 10,000; the test images cho
 - Student, of a teacher of 89. Adam: 121 after 20 epochs, 99 after 60, 103 in two cycles, 105 in float32 in smaller
   batches. SGD at 0.1: 98 after 40; at 0.4 it diverges. A tenth of the labels' loss beside the soft targets: 106.
 
-Counts of one seed differ by some 5 from those of another. bfloat16 halves the time where the processor has it. A teacher
-takes 12 minutes of one core; those of the published table were made before its runs, whose time is without them.
+Counts of one seed differ by some 5 from those of another. bfloat16 halves the time where the processor has it. A
+teacher takes 12 minutes of one core; those of the published table were made before its runs, whose time is without
+them.
 """
 
 import functools

@@ -43,8 +43,8 @@ def page(records: Sequence[Record]) -> Page:
         )
     )
     words = (
-        "MNIST, errors on the 10,000 test images, mean and standard deviation over the seeds. Epochs, each time an epoch "
-        f"of warm-up and a half cosine: {'; '.join(f'{title} {_trained(one)}' for title, one in trained)}. The taught "
+        "MNIST, errors on the 10,000 test images, mean and standard deviation over the seeds. Epochs, each time one of "
+        f"warm-up, then a half cosine: {'; '.join(f'{title} {_trained(one)}' for title, one in trained)}. The taught "
         "students learn from the teacher's soft targets alone (alpha = 0). Biases are those of `kd.calibrate_bias` on "
         "the training images, by the shares of the classes; the paper chose its own on the test images. What mattered, "
         "found on validation images, stands in `benchmarks/hinton_mnist.py`."
