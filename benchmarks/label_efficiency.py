@@ -32,9 +32,7 @@ UNLABELLED = -1
 AUGMENT = kd.data.compose(kd.data.random_flip(), kd.data.random_shift(2))
 FULL = {"teacher": TEACHER, "steps": 800, "batch": 64, "rate": 4e-3, "augment": str(AUGMENT)}
 QUICK = {**FULL, "teacher": QUICK_TEACHER, "steps": 4}
-CANDIDATES = [
-    {"alpha": alpha, "temperature": temperature} for alpha in (0.3, 0.1, 0.0) for temperature in (2.0, 4.0)
-]
+CANDIDATES = [{"alpha": alpha, "temperature": temperature} for alpha in (0.3, 0.1, 0.0) for temperature in (2.0, 4.0)]
 TITLES = {
     "alone": "student alone, on its labels",
     "built in, labelled": "`keras.distillation`, on the images with labels",
