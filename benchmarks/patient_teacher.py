@@ -24,7 +24,7 @@ import keras_kd as kd
 from keras_kd.plots import figure
 
 SEEDS = 3
-SCHEDULES = (10, 40)
+SCHEDULES = (20, 60)
 AUGMENT = kd.data.compose(kd.data.random_flip(), kd.data.random_shift(2))
 FULL = {"teacher": TEACHER, "examples": 2500, "batch": 64, "rate": 4e-3, "augment": str(AUGMENT)}
 QUICK = {**FULL, "teacher": QUICK_TEACHER, "examples": 128}
