@@ -89,6 +89,8 @@ def test_every_picture_and_table_that_it_points_to_is_there():
 @pytest.mark.parametrize(
     ("table", "section"),
     [
+        ("hinton_mnist.md", 0),
+        ("hinton_mnist.md", 1),
         ("kdgan.md", 1),
         ("kdgan.md", 2),
         ("adversarial.md", 0),
