@@ -37,7 +37,7 @@ TITLES = {
     "alone": "student alone, on its labels",
     "built in, labelled": "`keras.distillation`, on the images with labels",
     "built in, all": "`keras.distillation`, on all images, teacher alone",
-    "ours": "`kd.Distiller`, on all images, with the labels there are",
+    "ours": "`kd.Distiller`, on all images, by the recipe",
 }
 RECIPE = "recipe"
 

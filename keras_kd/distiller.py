@@ -50,7 +50,7 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         objectives: One `Objective`, a `keras.distillation.DistillationLoss`, or a list of them. Defaults to
             `SoftTargets()` at the distiller's temperature.
         alpha: Weight of the student's own loss, in [0, 1]. A variable: assign to it while training. With 0, no
-            labels are needed. Defaults to 0.3.
+            labels are needed; best, at a temperature of 2, where few of many images have one. Defaults to 0.3.
         temperature: `T > 0` of every objective that was given none. A variable. Defaults to 4.
         student_inputs: Keys of a dict `x` (positions of a tuple) that the student sees. Defaults to all.
         name: Name of the model. Defaults to `"distiller"`.
