@@ -83,9 +83,8 @@ def train(model: keras.Model, data, epochs: int, batch: int, rate: float, **opti
     model.fit(x, y, epochs=epochs, batch_size=batch, verbose=0, **options)
 
 
-@functools.cache
-def teacher_of(dataset: str, epochs: int, batch: int, rate: float) -> keras.Model:
-    """The teacher, trained where it is not yet."""
+def teacher_path(dataset: str, epochs: int, batch: int, rate: float) -> Path:
+    """The file of the teacher, which is trained where it is not yet."""
 
     def make(path: Path) -> None:
         keras.utils.set_random_seed(0)
@@ -93,7 +92,13 @@ def teacher_of(dataset: str, epochs: int, batch: int, rate: float) -> keras.Mode
         train(teacher, load(dataset)["train"], epochs, batch, rate)
         teacher.save(path)
 
-    return keras.saving.load_model(made(FOLDER / f"teacher_{dataset}_{epochs}.keras", make))
+    return made(FOLDER / f"teacher_{dataset}_{epochs}.keras", make)
+
+
+@functools.cache
+def teacher_of(**teacher: Any) -> keras.Model:
+    """The teacher."""
+    return keras.saving.load_model(teacher_path(**teacher))
 
 
 @functools.cache

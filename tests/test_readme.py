@@ -95,6 +95,7 @@ def test_every_picture_and_table_that_it_points_to_is_there():
         ("against_builtin.md", 0),
         ("assistants.md", 0),
         ("data_free.md", 0),
+        ("fashion_mnist.md", 0),
         ("hinton_mnist.md", 0),
         ("hinton_mnist.md", 1),
         ("label_efficiency.md", 0),
