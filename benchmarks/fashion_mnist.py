@@ -115,7 +115,7 @@ def teacher_figures(settings: dict[str, Any]) -> dict[str, Any]:
 def student_figures(kind: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """One run of `keras-kd distill`."""
     dataset, epochs = settings["teacher"]["dataset"], settings["epochs"]
-    out = FOLDER / f"{kind}_{dataset}_{epochs}_{seed}"
+    out = FOLDER / f"{kind}_{dataset}_{settings['teacher']['epochs']}_{epochs}_{seed}"
 
     def untrained(path: Path) -> None:
         keras.utils.set_random_seed(seed)
