@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", metavar="DIR", help="folder of TensorFlow Datasets")
     parser.add_argument("--quick", action="store_true", help="everything in small, into saved_models/quick")
     options = parser.parse_args(arguments)
+    if options.seeds is not None and options.seeds < 1:
+        parser.error(f"--seeds must be at least 1. Received: {options.seeds}")
     if options.data_dir:
         os.environ["TFDS_DATA_DIR"] = options.data_dir
     benchmark = importlib.import_module(options.name)

@@ -95,6 +95,13 @@ def test_other_settings_are_other_runs_and_quick_ones_lie_apart(table):
         records.of(Run("first", 0, {"quick": False}, dict))
 
 
+def test_no_seeds_are_refused(table, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        runner.main(["two_settings", "--seeds", "0"])
+    assert "--seeds must be at least 1. Received: 0" in capsys.readouterr().err
+    assert not (table / "measured.txt").exists()
+
+
 def test_the_folder_of_data_reaches_the_data_sets(table, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "elsewhere")
     runner.main(["two_settings", "--quick", "--data-dir", "sets"])
