@@ -11,7 +11,9 @@ import keras
 import tensorflow as tf
 
 from keras_kd.array_functions import ArrayFunction, shapes_of
-from keras_kd.litert import LiteRTFile
+from keras_kd.litert import LiteRTFile, try_out
+
+_GREATEST_TEXT = 600
 
 
 class ForeignLayer(keras.Layer):
@@ -125,10 +127,19 @@ def _loaded(path: Path, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except Exception as error:  # zipfile, h5py, Keras and TensorFlow raise all kinds of errors on a broken file
-        raise ValueError(f"`Teacher`: `model` '{path}' cannot be loaded: {' '.join(str(error).split())}") from error
+        raise ValueError(f"`Teacher`: `model` '{path}' cannot be loaded: {fault_of(error)}") from error
+
+
+def fault_of(error: Exception) -> str:
+    """What is wrong with a model file, in one line, from what its loader raised."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "enable_unsafe_deserialization" in text:  # so ends whatever Keras says of code in a file
+        return "it holds Python code (a Lambda layer), which is not run from a file. Replace it by a Keras layer."
+    return text if len(text) <= _GREATEST_TEXT else f"{text[:_GREATEST_TEXT]} ..."
 
 
 def _tflite(path: Path) -> ForeignLayer:
+    try_out(path, "`Teacher`: `model`")
     file = LiteRTFile(path, "`Teacher`: `model`")
     takes = file.real_specs
     run = ArrayFunction(lambda x: _one_alone(file.run_real(_by_name(x, takes))), path.stem)

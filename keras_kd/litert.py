@@ -1,11 +1,48 @@
 """A TFLite file in the LiteRT runtime: NumPy arrays in, NumPy arrays out, by name."""
 
+import subprocess
+import sys
 from os import PathLike, fspath
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 _PIECE = 64
+_TRIAL = Path(__file__).with_name("litert_trial.py")
+_TRIAL_BYTES, _TRIAL_SECONDS = 2**32, 60
+
+
+def try_out(path: str | PathLike, owner: str) -> None:
+    """Runs a file that comes from elsewhere once, in a process of its own.
+
+    LiteRT checks that a file is a FlatBuffer, and believes what it says: one that is damaged can end the process that
+    runs it, take all of its memory, or never come back. What is meant to do harm may still do it later, with other
+    inputs: a file is a program.
+
+    Args:
+        path: A `.tflite` file.
+        owner: Who asks, for the text of errors.
+
+    Raises:
+        ValueError: If the process ends, takes more than 4 GiB beside twice the file, or more than a minute.
+    """
+    path = fspath(path)
+    memory = _TRIAL_BYTES + 2 * Path(path).stat().st_size
+    # `-P`: the modules beside the script must not stand in for others of their names.
+    command = [sys.executable, "-P", fspath(_TRIAL), path, str(memory), str(_TRIAL_SECONDS)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        found = f"is not done after {_TRIAL_SECONDS} seconds"
+    else:
+        if not done.returncode:
+            return
+        told = done.stdout.strip().splitlines()[-1:]
+        found = f"says {told[0]}" if told else f"takes its process down, which ends with code {done.returncode}"
+    raise ValueError(
+        f"{owner} must be a TFLite file that LiteRT can run. Received: {path}, on which LiteRT {found}. Export it anew."
+    )
 
 
 class LiteRTFile:

@@ -53,7 +53,7 @@ def _manifest(folder: Path, plan: Plan, examples: int | None) -> Manifest | None
     try:
         manifest = Manifest(folder, json.loads(file.read_text(encoding="utf-8")))
         count, _ = manifest.examples, manifest.checksums
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None  # damaged: what matters stands in the shards, too
     _refuse_another(folder, differences(manifest.plan.facts, plan.facts))
     if examples not in (None, count):
@@ -69,7 +69,7 @@ def _is_whole(path: Path, shard: int, plan: Plan) -> bool:
     geometry = plan.geometry
     size = path.stat().st_size
     examples = geometry.examples(size)
-    if header["shard"] != f"{shard:05}" or geometry.file(examples) != size:
+    if header.get("shard") != f"{shard:05}" or geometry.file(examples) != size:
         return False
     records = 1 + math.ceil(examples / geometry.block) * (geometry.views + geometry.keyed)
     return sum(1 for _ in store.records_of(path)) == records

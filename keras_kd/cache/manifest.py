@@ -9,6 +9,7 @@ from typing import Any
 from keras_kd.cache import store
 from keras_kd.cache.codecs import codec_of
 from keras_kd.cache.layout import Layout
+from keras_kd.cache.soundness import check_facts, check_layout, check_shards
 
 FORMAT = 1
 
@@ -78,7 +79,7 @@ def differences(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _contrast(held: Any, wanted: Any) -> str:
-    if isinstance(held, Mapping):
+    if isinstance(held, Mapping) and isinstance(wanted, Mapping):
         apart = sorted(key for key in wanted if held.get(key) != wanted[key])
         held, wanted = (", ".join(f"{key} {_short(facts.get(key))}" for key in apart) for facts in (held, wanted))
     return f"{_short(held)}, not {_short(wanted)}"
@@ -86,9 +87,16 @@ def _contrast(held: Any, wanted: Any) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(f"{json.loads(signal['key'])['name']} {signal['shape']}" for signal in value)
+        return ", ".join(map(_short_signal, value))
     text = str(value)
     return f"{text[:8]}…" if len(text) == 64 and " " not in text else text
+
+
+def _short_signal(signal: Any) -> str:
+    try:
+        return f"{json.loads(signal['key'])['name']} {signal['shape']}"
+    except (LookupError, TypeError, ValueError, RecursionError):  # of a file that was damaged
+        return str(signal)
 
 
 def first_of(names: Sequence[str]) -> str:
@@ -164,18 +172,23 @@ class Manifest:
             )
         try:
             manifest = cls(path, json.loads(file.read_text(encoding="utf-8")))
-            manifest._check_format()
-            manifest._check_shards(manifest.checksums)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            known = manifest.contents["format"] == FORMAT
+            if known:
+                manifest._check_contents()
+        except (ValueError, ArithmeticError, AttributeError, LookupError, TypeError, RecursionError) as error:
             raise ValueError(f"`open_cache`: {file} is damaged ({error}). Run `cache_teacher` again.") from error
-        return manifest
-
-    def _check_format(self) -> None:
-        if self.contents["format"] != FORMAT:
+        if not known:
             raise ValueError(
-                f"`open_cache`: {self.path} has format {self.contents['format']}; this version reads format {FORMAT}. "
+                f"`open_cache`: {path} has format {manifest.contents['format']}; this version reads format {FORMAT}. "
                 "Make it anew."
             )
+        manifest._check_shards(manifest.checksums)
+        return manifest
+
+    def _check_contents(self) -> None:
+        check_facts(self.contents)
+        check_layout(self.plan.layout)
+        check_shards(self.contents["shards"], self.plan.geometry, self.examples)
 
     def _check_shards(self, shards: Mapping[str, str]) -> None:
         missing = [name for name in shards if not (self.path / name).is_file()]
@@ -190,3 +203,16 @@ class Manifest:
                 f"`open_cache`: {self.path / damaged[0]} is not the file that was written: its checksum differs. "
                 "Run `cache_teacher` again, which writes it anew."
             )
+        others = [name for number, name in enumerate(shards) if not self._is_told_of(self.path / name, number)]
+        if others:
+            raise ValueError(
+                f"`open_cache`: {self.path / others[0]} is no shard of the cache that {store.MANIFEST} tells of. Run "
+                "`cache_teacher` again."
+            )
+
+    def _is_told_of(self, path: Path, number: int) -> bool:
+        """Whether a shard has the size and the header that follow from the manifest: rows are read by their place."""
+        header, size = self.plan.header(number), self.contents["shards"][number]["examples"]
+        with path.open("rb") as file:
+            begins_with = file.read(store.BEFORE + len(header))[store.BEFORE :]
+        return begins_with == header and path.stat().st_size == self.plan.geometry.file(size)

@@ -202,8 +202,25 @@ class full_disk_named:
 
 def records_of(path: Path) -> Iterator[bytes]:
     """The records of a file, up to where it breaks off; none of one that is not there."""
+    # TensorFlow makes room for a record of any length that a file tells, and dies of it.
+    within = tf.data.TFRecordDataset(os.fspath(path)).take(_records_within(path))
     with contextlib.suppress(tf.errors.DataLossError, tf.errors.NotFoundError):
-        yield from tf.data.TFRecordDataset(os.fspath(path)).as_numpy_iterator()
+        yield from within.as_numpy_iterator()
+
+
+def _records_within(path: Path) -> int:
+    """How many records a file has that end before it does; none of one that is not there."""
+    if not path.is_file():
+        return 0
+    count, start, end = 0, 0, path.stat().st_size
+    with path.open("rb") as file:
+        while head := file.read(BEFORE):
+            start += FRAME + int.from_bytes(head[:8], "little")
+            if len(head) < BEFORE or start > end:
+                break
+            count += 1
+            file.seek(start)
+    return count
 
 
 def blocks_left(path: Path, header: bytes, records_per_block: int) -> int:
@@ -216,9 +233,10 @@ def header_of(path: Path) -> Mapping[str, Any] | None:
     """What the cache is that a shard belongs to; `None` where the file does not say."""
     for record in records_of(path):
         try:
-            return json.loads(record)
-        except ValueError:
+            header = json.loads(record)
+        except (ValueError, RecursionError):
             return None
+        return header if isinstance(header, dict) else None
     return None
 
 

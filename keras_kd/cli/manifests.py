@@ -33,6 +33,9 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
         help="a .csv or .jsonl of the columns image, audio, text or text_file, label, split, a path in each cell (the "
         f"text itself under `text`); or `{TOY}`, a small embedded set of digits that are seen, dialled and written",
     )
+    parser.add_argument(
+        "--root", metavar="DIR", help="folder that paths start from and may not leave (default: the manifest's)"
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count the rows that cannot be used")
     parser.add_argument("--image", metavar="HxWxC", help="size that images are brought to (default 28x28x1)")
     parser.add_argument("--rate", type=int, metavar="HZ", help="samples per second of audio (default 8000)")
@@ -164,7 +167,7 @@ def tell_skipped(source: MultimodalSource, out: Path, shown: int = 5) -> None:
 
 def _source(options: argparse.Namespace) -> MultimodalSource:
     if options.manifest == TOY:
-        own = ("skip_bad", "image", "rate", "seconds", "text_length", "vocabulary")
+        own = ("root", "skip_bad", "image", "rate", "seconds", "text_length", "vocabulary")
         if given := [f"--{name.replace('_', '-')}" for name in own if getattr(options, name) not in (None, False)]:
             raise ValueError(f"{', '.join(given)} are for manifests of files; the {TOY} has a form of its own.")
         return tones_and_digits()
@@ -177,10 +180,12 @@ def _source(options: argparse.Namespace) -> MultimodalSource:
             image=_size("28x28x1" if options.image is None else options.image),
             audio=(8000 if options.rate is None else options.rate, seconds),
             text=_text(options),
+            root=options.root,
             skip_bad=options.skip_bad,
         )
     except ValueError as error:
-        raise ValueError(str(error).replace("by `skip_bad=True`", "by --skip-bad")) from error
+        text = str(error).replace("by `skip_bad=True`", "by --skip-bad").replace("as `root`", "by --root")
+        raise ValueError(text) from error
 
 
 def _size(text: str) -> tuple[int, int, int]:

@@ -8,8 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_kd.cli.errors import one_line
-from keras_kd.foreign import ForeignLayer, as_layer
+from keras_kd.foreign import ForeignLayer, as_layer, fault_of
 from keras_kd.probabilities import scores_by_graph, scores_by_value
 from keras_kd.taps import forward
 from keras_kd.teachers import Teacher
@@ -37,10 +36,7 @@ def load_model(path: str | os.PathLike, role: str) -> keras.Model:
     try:
         return keras.saving.load_model(path, safe_mode=True)
     except Exception as error:  # zipfile, h5py and Keras raise all kinds of errors on a broken file
-        text = one_line(error)
-        if "unsafe" in text or "lambda" in text.lower():
-            text = "it holds Python code (a Lambda layer), which is not run from a file. Replace it by a Keras layer."
-        raise ValueError(f"cannot read the {role} file {path}: {text}") from error
+        raise ValueError(f"cannot read the {role} file {path}: {fault_of(error)}") from error
 
 
 def load_teacher(path: str | os.PathLike) -> keras.Layer:

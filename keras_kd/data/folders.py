@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from keras_kd.data.image_size import refuse_huge
 from keras_kd.data.source import Source, held_out_size
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
@@ -99,6 +100,11 @@ def _check_classes(splits: dict[str, dict[str, list[Path]]], folder: Path) -> No
 def _shapes(images: Sequence[Path]) -> list[tuple[int, int, int]]:
     """Reads every image once, so that a corrupt one is named here and not in the middle of training."""
     shapes = []
+    for image in images:
+        try:
+            refuse_huge(image)
+        except ValueError as error:
+            raise ValueError(f"`load`: cannot read {image}: {error}. Scale it down, or remove it.") from None
     dataset = tf.data.Dataset.from_tensor_slices([str(image) for image in images])
     try:
         for shape in dataset.map(lambda path: tf.shape(_decode(path)), tf.data.AUTOTUNE).as_numpy_iterator():

@@ -4,7 +4,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 METADATA, LABELS = "metadata.json", "labels.txt"
+GREATEST_BYTES = 2**26  # of an entry
 
 
 def checked_metadata(metadata: Any) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def read_metadata(path: str | PathLike) -> dict[str, Any]:
     >>> found["student"], found["parameters"], found["licence"]
     ('small', 8, 'MIT')
     """
-    return json.loads(_read(path, METADATA))
+    return _read(path, METADATA, _object)
 
 
 def read_labels(path: str | PathLike) -> list[str]:
@@ -157,7 +158,7 @@ def read_labels(path: str | PathLike) -> list[str]:
     Raises:
         ValueError: if it holds none.
     """
-    return _read(path, LABELS).splitlines()
+    return _read(path, LABELS, str.splitlines)
 
 
 def described(name: str, details: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,14 +174,30 @@ def described(name: str, details: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "scale": float(scale), "zero_point": int(zero_point)} if scale else told
 
 
-def _read(path: str | PathLike, name: str) -> str:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name).decode("utf-8")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(
-            f"`path` must be a TFLite file that `export_student` wrote with {name} inside. Received: {path}."
-        ) from error
+def _read(path: str | PathLike, name: str, parse: Callable[[str], Any]) -> Any:
+    with open(path, "rb") as file:  # what cannot be opened is told as such
+        try:
+            with zipfile.ZipFile(file) as archive:
+                # Of ours they are stored as they are; what is packed may be a thousand times as much.
+                if archive.getinfo(name).file_size > GREATEST_BYTES:
+                    raise ValueError("It is too large.")
+                return parse(archive.read(name).decode("utf-8"))
+        except Exception as error:  # zipfile and the packers behind it raise all kinds of errors on a broken file
+            raise ValueError(
+                f"`path` must be a TFLite file that `export_student` wrote with {name} inside. Received: {path}. "
+                "Export it anew."
+            ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text, parse_constant=_refuse_constant)
+    if not isinstance(found, dict):
+        raise TypeError("It is no object.")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}.")
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

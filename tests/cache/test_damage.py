@@ -183,9 +183,9 @@ def test_a_missing_manifest_is_written_without_asking(bare, original):
         ("", "Expecting value: line 1 column 1 (char 0)"),
         ('{"format": 1', "Expecting ',' delimiter: line 1 column 13 (char 12)"),
         ("{}", "'format'"),
-        ('{"format": 1}', "'shards'"),
+        ('{"format": 1}', "'views'"),
         ("[]", "list indices must be integers or slices, not str"),
-        ('{"format": 1, "examples": 50, "shards": [1]}', "'int' object is not subscriptable"),
+        ('{"format": 1, "views": 0, "shards": [1]}', "`views` must be a whole number of at least 1. Received: 0"),
     ],
 )
 def test_a_damaged_manifest_is_written_anew_without_asking(text, complaint, cache, original):

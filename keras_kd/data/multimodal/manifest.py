@@ -12,11 +12,12 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from keras_kd.data.image_size import refuse_huge
 from keras_kd.data.multimodal.files import read_audio, read_image, read_text
 from keras_kd.data.multimodal.modalities import Audio, Image, Text, check_split, learn_text
 from keras_kd.data.multimodal.source import Column, MultimodalSource, build
 from keras_kd.data.multimodal.splitting import lacking, split_rows
-from keras_kd.data.multimodal.table import COLUMNS, Row, rows_of
+from keras_kd.data.multimodal.table import COLUMNS, Row, rows_of, shortened
 
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _MODALITIES = ("image", "audio", "text")
@@ -55,7 +56,8 @@ def from_manifest(
         text: number of ids, for a vocabulary learnt from the training rows; or a `Text`, to use its vocabulary.
         split: what becomes an id, "character" or "word". Without effect where `text` is a `Text`.
         max_tokens: size of the vocabulary, its two special tokens among them. Defaults to `None`, every token.
-        root: folder that relative paths start from. Defaults to that of the manifest.
+        root: folder that relative paths start from, and that no path may leave, be it absolute, by `..` or by a link.
+            Defaults to that of the manifest.
         skip_bad: whether to leave rows out that cannot be used, and list them in `source.skipped`.
 
     Returns:
@@ -64,8 +66,9 @@ def from_manifest(
 
     Raises:
         ValueError: if the file is not such a manifest; or, unless `skip_bad`, at the first row that names a file that
-            is missing or cannot be read, text that is not UTF-8, an unknown column or split, no label or no modality,
-            or a class with too few training rows. The text tells the line, the file and what to do.
+            is missing, cannot be read or lies outside of `root`, text that is not UTF-8, an unknown column or split, no
+            label or no modality, or a class with too few training rows. The text tells the line, the file and what to
+            do.
 
     Example:
         >>> import pathlib, tempfile
@@ -155,10 +158,11 @@ def _example(row: Row, root: Path, specs: dict[str, Image | Audio]) -> _Example:
     if "text" in cells and "text_file" in cells:
         raise ValueError("it has both `text` and `text_file`. Keep one")
     if cells.get("split", "train") not in _SPLITS:
-        raise ValueError(f"its split is {cells['split']!r}. Write train, validation or test")
+        raise ValueError(f"its split is {shortened(repr(cells['split']))}. Write train, validation or test")
     content = {key: value for key, value in sorted(cells.items()) if key != "split"}
 
     def image(file: Path) -> str:
+        refuse_huge(file)
         read_image(str(file), specs["image"])
         return str(file)
 
@@ -192,14 +196,32 @@ def _opened(cells: dict[str, str], column: str, root: Path, read: Callable[[Path
     if column not in cells:
         return None
     file = root / cells[column]
-    if not file.is_file():
-        raise ValueError(f"{column} {file} does not exist. Correct the path")
+    name = shortened(str(file))
+    if not _is_inside(file, root):
+        raise ValueError(f"{column} {name} is outside of {root}. Copy it there, or give a folder of all as `root`")
+    if not _is_there(file):
+        raise ValueError(f"{column} {name} does not exist. Correct the path")
     try:
         return read(file)
     except (OSError, ValueError, tf.errors.OpError) as error:
         # TensorFlow's own text spans lines and names its kernels.
         reason = "TensorFlow cannot decode it" if isinstance(error, tf.errors.OpError) else error
         raise ValueError(f"{column} {file} is not {_KINDS[column]} that can be read ({reason}). Replace it") from error
+
+
+def _is_inside(file: Path, root: Path) -> bool:
+    """Whether a file lies in a folder, wherever links lead to."""
+    try:
+        return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root))
+    except (OSError, ValueError):  # no name that a file could have
+        return True
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _with_enough_training(examples: list[_Example], bad: _Complaints) -> list[_Example]:
@@ -209,9 +231,9 @@ def _with_enough_training(examples: list[_Example], bad: _Complaints) -> list[_E
 
         def check(example: _Example, needed=needed, counts=counts) -> _Example:
             if counts[example.label] < needed:
+                label = shortened(repr(example.label))
                 raise ValueError(
-                    f"its label {example.label!r} has {counts[example.label]} training rows, and {needed} are needed. "
-                    "Add some"
+                    f"its label {label} has {counts[example.label]} training rows, and {needed} are needed. Add some"
                 )
             return example
 

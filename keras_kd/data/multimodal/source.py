@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_kd.data.multimodal.modalities import Modality, Text
 
 SPLITS = ("train", "validation", "test")
+GREATEST_LENGTH = 2**20  # of a text that a file tells
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,23 @@ def load_vocabulary(path: str | os.PathLike) -> dict[str, Text]:
     """
     try:
         stored = json.loads(Path(path).read_text("utf-8"))
-        return {name: Text(**{**spec, "vocabulary": tuple(spec["vocabulary"])}) for name, spec in stored.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return {name: _text(**spec) for name, spec in stored.items()}
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"`load_vocabulary`: expected a file that `save_vocabulary` wrote. Received: {path}, which is not one."
         ) from error
+
+
+def _text(length: int, vocabulary: list[str], split: str) -> Text:
+    """A `Text` of what a file says, which may be anything."""
+    if isinstance(length, bool) or not isinstance(vocabulary, list):
+        raise TypeError("The length is no number, or the vocabulary no list.")
+    if not all(isinstance(token, str) for token in vocabulary):
+        raise TypeError("The vocabulary holds what is no text.")
+    text = Text(length, tuple(vocabulary), split)
+    if length > GREATEST_LENGTH:
+        raise ValueError("No example would fit into memory.")
+    return text
 
 
 @dataclass(frozen=True)

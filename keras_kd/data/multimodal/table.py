@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+_SHOWN = 200
 COLUMNS = ("image", "audio", "text", "text_file", "label", "split")
 
 
@@ -41,8 +42,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
     # Bytes that are not UTF-8 pass as surrogates, so that they spoil one row and not the file.
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
-        header = [column.strip() for column in next(reader, [])]
-        _check_header(header, path)
+        _check_header(header := _header(reader, path), path)
         while True:
             line = reader.line_num + 1
             try:
@@ -59,17 +59,27 @@ def _csv_rows(path: Path) -> Iterator[Row]:
                 yield _row(line, dict(zip(header, values, strict=False)))
 
 
+def _header(reader: Iterator[list[str]], path: Path) -> list[str]:
+    try:
+        return [column.strip() for column in next(reader, [])]
+    except csv.Error as error:
+        raise ValueError(
+            f"`from_manifest`: expected the first line of {path} to name its columns. Received: {error}. Write it as "
+            "CSV."
+        ) from error
+
+
 def _check_header(header: list[str], path: Path) -> None:
     known = ", ".join(COLUMNS)
     if unknown := [column for column in header if column not in COLUMNS]:
         raise ValueError(
             f"`from_manifest`: expected the columns of {path} to be among {known}. Received: "
-            f"{', '.join(map(repr, unknown))}. Rename or remove what is not a modality."
+            f"{_listed(unknown)}. Rename or remove what is not a modality."
         )
     if "label" not in header or len(set(header)) < len(header):
         raise ValueError(
             f"`from_manifest`: expected the first line of {path} to name its columns, each once and `label` among "
-            f"them, of {known}. Received: {', '.join(header) or 'an empty line'}."
+            f"them, of {known}. Received: {shortened(', '.join(header)) or 'an empty line'}."
         )
 
 
@@ -82,14 +92,14 @@ def _json_rows(path: Path) -> Iterator[Row]:
         except UnicodeDecodeError:
             yield Row(line, {}, _NOT_UTF8)
             continue
-        except ValueError as error:
-            yield Row(line, {}, f"it is not JSON ({error}). Write one object per line")
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+            yield Row(line, {}, f"it is not JSON ({reason}). Write one object per line")
             continue
         if not isinstance(cells, dict):
-            yield Row(line, {}, f"it is JSON but not an object: {cells!r}. Write one object per line")
+            yield Row(line, {}, f"it is JSON but not an object: {shortened(repr(cells))}. Write one object per line")
         elif unknown := [key for key in cells if key not in COLUMNS]:
-            listed = ", ".join(map(repr, unknown))
-            yield Row(line, {}, f"unknown {listed}. Use {', '.join(COLUMNS)} only")
+            yield Row(line, {}, f"unknown {_listed(unknown)}. Use {', '.join(COLUMNS)} only")
         else:
             yield _json_row(line, cells)
 
@@ -100,8 +110,17 @@ def _json_row(line: int, cells: dict[str, object]) -> Row:
         cells["label"] = str(cells["label"])
     for key, value in cells.items():
         if not isinstance(value, str):
-            return Row(line, {}, f"`{key}` is {value!r}. Write a string")
+            return Row(line, {}, f"`{key}` is {shortened(repr(value))}. Write a string")
     return _row(line, cells)
+
+
+def _listed(names: list[str]) -> str:
+    return shortened(", ".join(map(repr, names)))
+
+
+def shortened(text: str) -> str:
+    """A text of a stranger's, cut to what fits into an error."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 _NOT_UTF8 = "it is not UTF-8. Save the manifest as UTF-8"
