@@ -24,10 +24,17 @@ def figure(width: float, height: float) -> "Figure":
 
 
 def read_history(path: str | PathLike) -> dict[str, list[float]]:
-    """Reads what `keras.callbacks.CSVLogger` wrote: one list by metric."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {}) if name != "epoch"}
+    """Reads what `keras.callbacks.CSVLogger` wrote: one list by metric.
+
+    Raises:
+        ValueError: If it is no such table.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {}) if name != "epoch"}
+    except (csv.Error, TypeError, ValueError) as error:
+        raise ValueError(f"`read_history`: {path} is no table of numbers by epoch ({error}). Take it away.") from error
 
 
 def learning_curves(

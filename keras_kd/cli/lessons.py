@@ -1,6 +1,8 @@
 """What a student of `keras-kd distill` learns from: a teacher that speaks, or what a cache holds of one."""
 
 import argparse
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from keras_kd.replay import keys_of
 from keras_kd.teachers import Teacher
 
 TEMPERATURE = 4.0
+GREATEST_INPUT = 2**26  # numbers of an example that a record may ask for
 
 
 @dataclass(frozen=True)
@@ -171,13 +174,25 @@ def _record_of(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ValueError(f"there is no cache {folder}. Make one with `keras-kd cache`.")
     record = read_record(folder)
-    needed = ("teacher", "dataset", "input_shape", "scale", "augment")
-    if record is None or any(name not in record for name in needed):
+    if record is None or not _tells_how_it_was_read(record):
         raise ValueError(
             f"{folder} has no {RECORD} of `keras-kd cache`, which says how its data set was read. Run the same "
             "`keras-kd cache` again, or open it in Python with `keras_kd.open_cache`."
         )
     return record
+
+
+def _tells_how_it_was_read(record: Mapping[str, Any]) -> bool:
+    """The record comes with the cache, from a stranger maybe."""
+    kinds = {"teacher": str, "dataset": str, "input_shape": list, "scale": float | int | None, "augment": str | None}
+    if not all(name in record and isinstance(record[name], kind) for name, kind in kinds.items()):
+        return False
+    sizes = [size for size in record["input_shape"] if size is not None]
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or math.prod(sizes) > GREATEST_INPUT:
+        return False
+    # TFDS runs code from elsewhere for a set of its community, `someone:mnist`; of `mnist:3.0.1`, that is a version.
+    someones = re.match(r"[\w-]+:[^\d*]", record["dataset"])
+    return (record["scale"] is None or math.isfinite(record["scale"])) and not someones
 
 
 def _batches(cached: tf.data.Dataset, refit: Callable, size: int, seed: int) -> tf.data.Dataset:
