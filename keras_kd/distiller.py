@@ -10,21 +10,23 @@ import tensorflow as tf
 from keras_kd import preparation
 from keras_kd.batches import spec_of
 from keras_kd.finite import finite
+from keras_kd.finite_steps import TakesFiniteSteps
 from keras_kd.inputs import InputSelection
 from keras_kd.objectives import Objective, as_objectives, metric_keys
 from keras_kd.replay import WithSignals, heard, inputs_of
 from keras_kd.reporting import ReportsThePhase
 from keras_kd.saving import SavesTheStudent
 from keras_kd.scalars import MovableScalar
-from keras_kd.signals import EnsembleSignals, Signals
+from keras_kd.signals import Signals
 from keras_kd.taps import forward
 from keras_kd.teacher_metrics import TEACHER_METRICS
 from keras_kd.teachers import as_teacher
 from keras_kd.weighing import Weighing
+from keras_kd.workers import RunsOnWorkers
 
 
 @keras.saving.register_keras_serializable(package="keras_kd")
-class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
+class Distiller(SavesTheStudent, ReportsThePhase, TakesFiniteSteps, RunsOnWorkers, keras.Model):
     """Trains a student to do what a frozen teacher does.
 
     `total = alpha · student_loss + (1 - alpha) · Σ_i weight_i · objective_i + the student's own regularisation`
@@ -131,7 +133,7 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         # In a plain object, and not through `setattr`: out of sight of Keras and TensorFlow.
         object.__setattr__(self, "_teaching", teaching)
         teaching.finished = preparation.finished_student(self)
-        self.supports_jit = source is None or preparation.supports_jit(source)
+        self.supports_jit = self._may_compile() and (source is None or preparation.supports_jit(source))
         if self.compiled and not self.supports_jit:
             self.jit_compile = False
         self.train_function = self.test_function = None
@@ -178,7 +180,14 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         return self.finished_student(self._select(inputs_of(inputs), self.student), training=training)
 
     def compile(
-        self, optimizer: Any = "rmsprop", loss: Any = None, loss_weights: Any = None, metrics: Any = None, **kwargs: Any
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        *,
+        on_nonfinite: str = "raise",
+        **kwargs: Any,
     ) -> None:
         """Configures training, as `keras.Model.compile` does.
 
@@ -187,6 +196,9 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
             loss: The student's own loss. Not needed while `alpha` is 0.
             loss_weights: As in Keras; soft targets of several outputs follow them.
             metrics: As in Keras; a list may also name `"agreement"`, `"teacher_kl"` and objectives.
+            on_nonfinite: What NaN or infinity in a training step does. `"raise"` ends the training with a
+                `FloatingPointError` that names tensor and batch; `"skip"` warns, and goes on as if that batch had not
+                been there. Either way the student stays as it was before that batch. Defaults to `"raise"`.
             **kwargs: Everything else that `keras.Model.compile` takes.
         """
         of_teacher = {*TEACHER_METRICS, *self.objective_names}
@@ -194,6 +206,7 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         self._asked = [metric for metric in listed if isinstance(metric, str) and metric in of_teacher]
         own = [metric for metric in listed if metric not in self._asked] or None if self._asked else metrics
         super().compile(optimizer=optimizer, loss=loss, loss_weights=loss_weights, metrics=own, **kwargs)
+        self._watch_steps(on_nonfinite)
         self._loss_weights = loss_weights
         preparation.warn_of_probability_loss(loss, self.student, self._listeners)
 
@@ -213,6 +226,8 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         """
         x = preparation.prepare(self, x, y)
         callbacks = preparation.with_replay(self, x, callbacks)
+        count = keras.callbacks.LambdaCallback(on_epoch_begin=self._finite_steps.begin)
+        callbacks = preparation.with_callback(callbacks, count)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -224,15 +239,22 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         if not self._teaching.prepared or y is None:  # data that only reading describes: a generator, say
             with tf.init_scope():
                 preparation.prepare_for(self, *keras.tree.map_structure(spec_of, (x, y)))
+        before = [(variable, tf.identity(variable.value)) for variable in self.non_trainable_variables]
         teacher = self._ask_teacher(x, self._listeners)
         with tf.GradientTape() as tape:
             student = self._ask_student(x, self._listeners, training=True)
             means = self._training_losses(x, y, sample_weight, teacher, student)
             scaled = self.optimizer.scale_loss(means["loss"])
         variables = preparation.moving_variables(self)
-        self.optimizer.apply_gradients(zip(tape.gradient(scaled, variables), variables, strict=True))
-        means |= self._update_others(x, y, sample_weight, teacher, student)
-        return self._report(x, y, sample_weight, teacher, student, means)
+        gradients = self._gradients(tape, scaled, variables, x)
+
+        def learn():
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+            others = self._update_others(x, y, sample_weight, teacher, student)
+            return self._report(x, y, sample_weight, teacher, student, means | others)
+
+        by_path = {variable.path: one for variable, one in zip(variables, gradients, strict=True)}
+        return self._take_step(learn, (x, y, sample_weight), teacher, student, means, by_path, before)
 
     def _has_all_weights(self) -> bool:
         """Whether all that is saved is built, so that a callback may restore it before the first step."""
@@ -257,7 +279,7 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         asked = {name: o for name, o in zip(self.objective_names, self.objectives, strict=True) if name in self._asked}
         taught = bool(self._asked) and (self._teaching.source is not None or isinstance(x, WithSignals))
-        teacher = self._ask_teacher(x, asked.values()) if taught else None
+        teacher = self._ask_teacher(x, asked.values(), checked=True) if taught else None
         student = self._ask_student(x, asked.values() if taught else (), training=False)
         student_loss, regularisation = self._student_losses(y, student, sample_weight)
         means = {"loss": None if student_loss is None else student_loss + regularisation, "student_loss": student_loss}
@@ -266,15 +288,14 @@ class Distiller(SavesTheStudent, ReportsThePhase, keras.Model):
             means.update(zip(asked, values, strict=True))
         return self._report(x, y, sample_weight, teacher, student, means)
 
-    def _ask_teacher(self, x: Any, objectives: Iterable[Objective]) -> Signals | EnsembleSignals:
+    def _ask_teacher(self, x: Any, objectives: Iterable[Objective], checked: bool = False) -> Any:
+        """What the teacher says; `checked` here, where no training step is that looks at it."""
         if isinstance(x, WithSignals):
             return heard(x.signals)
         source = self._teaching.source
-
-        def check(name: str, tensor: Any) -> Any:
-            return finite(tensor, f"Distiller: the teacher `{source.name}` gave NaN or infinity in `{name}`.")
-
-        return source.signals(x, [tap for o in objectives for tap in o.teacher_taps]).mapped(check)
+        said = source.signals(x, [tap for o in objectives for tap in o.teacher_taps])
+        words = f"Distiller: the teacher `{source.name}` gave NaN or infinity in"
+        return said.mapped(lambda name, tensor: finite(tensor, f"{words} `{name}`.")) if checked else said
 
     def _ask_student(self, x: Any, objectives: Iterable[Objective], training: bool) -> Signals:
         taps, inputs = [tap for o in objectives for tap in o.student_taps], self._select(inputs_of(x), self.student)

@@ -75,7 +75,8 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
         if probe is not None:
             _build(distiller, probe)
             _refuse_hidden_probabilities(distiller, probe)
-        distiller._complete(x, y, *_fit_listeners(distiller, x))
+        teacher, student = _fit_listeners(distiller, x)
+        distiller._complete(x, y, teacher, student)
         distiller.built = True
         distiller._teaching.finished = finished_student(distiller)
         if not distiller.trainable_variables:
@@ -85,7 +86,15 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
             )
         if not distiller.optimizer.built:
             distiller.optimizer.build(distiller.trainable_variables)
+        _build_metrics(distiller, y, student)
     distiller._teaching.prepared = True
+
+
+def _build_metrics(distiller: "Distiller", y: Any, student: Signals) -> None:
+    """Spares `fit` its own symbolic pass, in which Keras would do this by tracing all that is compiled."""
+    metrics = distiller._compile_metrics
+    if y is not None and metrics is not None and not metrics.built:
+        metrics.build(y, student.structure)
 
 
 def _check_teaching(distiller: "Distiller", x: Any) -> None:

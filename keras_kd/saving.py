@@ -24,7 +24,10 @@ class SavesTheStudent:
 
     def get_compile_config(self) -> dict[str, Any]:
         config = super().get_compile_config()
-        return {**config, "metrics": [*self._asked, *(config["metrics"] or [])]} if config and self._asked else config
+        if not config:
+            return config
+        metrics = [*self._asked, *(config["metrics"] or [])] if self._asked else config["metrics"]
+        return {**config, "metrics": metrics, "on_nonfinite": self._finite_steps.policy}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras calls `compile` for models that do not override it only.

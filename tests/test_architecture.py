@@ -15,11 +15,14 @@ MAX_LINES = 320
 # A name stands for the module and all that is under it; "" is the package's own `__init__`.
 MAY_IMPORT_OF_THE_PACKAGE = {
     "losses": {"losses"},
+    "backup": {"seeds", "whole_files"},
     "batches": set(),
-    "finite": set(),
+    "finite": {"signals"},
+    "finite_steps": {"finite", "replay", "signals"},
     "grafting": {"taps"},
     "inputs": set(),
     "listening": set(),
+    "locking": set(),
     "projectors": set(),
     "pruning": set(),
     "scalars": set(),
@@ -29,6 +32,7 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "signals": {"outcomes"},
     "replay": {"outcomes", "signals"},
     "weighing": set(),
+    "whole_files": set(),
     "taps": {"listening", "signals"},
     "array_functions": {"batches"},
     "litert": set(),
@@ -36,9 +40,19 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "teachers": {"foreign", "inputs", "signals", "taps"},
     "probabilities": {"signals", "teachers"},
     "objectives": {"grafting", "losses", "objectives", "projectors", "scalars", "signals", "taps", "weighing"},
-    "cache": {"cache", "foreign", "outcomes", "probabilities", "replay", "signals", "taps", "teachers"},
+    "cache": {"cache", "foreign", "locking", "outcomes", "probabilities", "replay", "signals", "taps", "teachers"},
     "data": {"data"},
-    "export": {"export", "inputs", "litert", "plots", "probabilities", "quantization", "signals", "teachers"},
+    "export": {
+        "export",
+        "inputs",
+        "litert",
+        "locking",
+        "plots",
+        "probabilities",
+        "quantization",
+        "signals",
+        "teachers",
+    },
     "modalities": {"modalities", "scalars"},
     "quantization": {"quantization", "scalars"},
     "page": {"page"},
@@ -49,7 +63,7 @@ MAY_IMPORT_EXTRAS = {"apache_beam": {"cache.beam"}}
 MAY_IMPORT_DISTILLER = {"", "adversarial", "assistants", "cli", "data_free", "demo", "robust"}
 MAY_IMPORT_TENSORFLOW = {
     *("adversarial", "array_functions", "batches", "cache", "cli", "data", "data_free", "demo", "distiller", "export"),
-    *("finite", "foreign", "litert", "preparation", "quantization", "robust"),
+    *("finite", "finite_steps", "foreign", "litert", "preparation", "quantization", "robust"),
 }
 
 

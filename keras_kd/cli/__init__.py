@@ -27,6 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nkeras-kd: interrupted.", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"keras-kd {options.command}: {one_line(error)}", file=sys.stderr)
         return 2

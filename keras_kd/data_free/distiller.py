@@ -69,6 +69,8 @@ class DataFreeDistiller(Distiller):
         BatchNorm statistics move in the generator's update too, and here they do not.
     """
 
+    _runs_on_workers = False
+
     def __init__(
         self,
         student: keras.Model,
@@ -229,7 +231,7 @@ class DataFreeDistiller(Distiller):
         """Moves the generator; returns the batch that it moved on, and what to log."""
         with tf.GradientTape() as tape:
             images = self._draw(count)
-            teacher = self._ask_teacher(images, [self.method])
+            teacher = self._ask_teacher(images, [self.method], checked=True)
             with keras.StatelessScope():  # the student's statistics and seeds are its own affair
                 student = self._ask_student(images, (), training=True)
             terms = self.method.terms(teacher, student)

@@ -31,29 +31,21 @@ def faulty_teacher(name):
 
 
 @pytest.mark.parametrize("fault", [0.0, float("nan")])
-@pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}], ids=["graph", "eager"])
+@pytest.mark.parametrize("mode", [{}, {"run_eagerly": True}, {"jit_compile": True}], ids=["graph", "eager", "xla"])
 def test_a_teacher_that_gives_nan_is_named_in_its_step(mode, fault):
     x = np.abs(X) + 0.1
     x[11, 0] = fault
+    said = (
+        "the data hold NaN or infinity in `x`" if np.isnan(fault) else "the teacher `broken` gave NaN or infinity in `"
+    )
     student, steps = mlp(), Steps()
     teacher, before_fault = faulty_teacher("broken"), twin(student)
     compiled_distiller(before_fault, teacher).fit(x[:8], Y[:8], batch_size=4, shuffle=False, verbose=0)
     distiller = compiled_distiller(student, teacher, compile_with=mode)
-    with pytest.raises(Exception, match=r"the teacher `broken` gave NaN or infinity in `"):
+    with pytest.raises(FloatingPointError, match=f"{said}.*, in batch 3 of epoch 1"):
         distiller.fit(x, Y, batch_size=4, shuffle=False, callbacks=[steps], verbose=0)
     assert steps.done == [0, 1]
     assert_same(student.get_weights(), before_fault.get_weights(), rtol=1e-6, atol=1e-7)
-
-
-def test_under_xla_which_drops_checks_a_faulty_teacher_shows_in_its_objective():
-    x = np.abs(X) + 0.1
-    x[11, 0] = 0.0
-    steps = Steps()
-    distiller = compiled_distiller(mlp(), faulty_teacher("broken"), compile_with={"jit_compile": True})
-    callbacks = [steps, keras.callbacks.TerminateOnNaN()]
-    logged = distiller.fit(x, Y, batch_size=4, epochs=2, shuffle=False, callbacks=callbacks, verbose=0).history
-    assert np.isnan(logged["soft_targets"]).tolist() == [True]
-    assert steps.done == [0, 1, 2]
 
 
 def test_a_tap_of_the_teacher_that_overflows_is_named():
@@ -61,7 +53,9 @@ def test_a_tap_of_the_teacher_that_overflows_is_named():
     x = X.copy()
     x[0, 0] = 0.0
     distiller = compiled_distiller(student, faulty_teacher("broken"), kd.objectives.Hint("overflowing", "hidden"))
-    with pytest.raises(Exception, match=r"the teacher `broken` gave NaN or infinity in `(overflowing|output_0|dense)"):
+    with pytest.raises(
+        FloatingPointError, match=r"the teacher `broken` gave NaN or infinity in `(overflowing|output_0|dense)"
+    ):
         distiller.fit(x, Y, shuffle=False, verbose=0)
 
 
@@ -69,5 +63,5 @@ def test_the_guilty_member_of_an_ensemble_is_among_the_names():
     x = X.copy()
     x[0, 0] = 0.0
     distiller = compiled_distiller(mlp(), [mlp(8, name="sound"), faulty_teacher("broken")])
-    with pytest.raises(Exception, match="broken` gave NaN or infinity"):
+    with pytest.raises(FloatingPointError, match="broken` gave NaN or infinity"):
         distiller.fit(x, Y, shuffle=False, verbose=0)
