@@ -60,7 +60,7 @@ class LiteRTFile:
         batch_size: The batch that the file is fixed to, in examples; `None` if it takes any.
 
     Raises:
-        ValueError: If the file has not exactly one signature, or LiteRT cannot load it.
+        ValueError: If the file has not exactly one signature, takes no batches, or LiteRT cannot load it.
     """
 
     def __init__(self, path: str | PathLike, owner: str) -> None:
@@ -68,13 +68,13 @@ class LiteRTFile:
 
         try:
             self._runner = Interpreter(model_path=fspath(path)).get_signature_runner()
+            self.input_details = self._runner.get_input_details()
+            self.output_details = self._runner.get_output_details()
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{owner} must be a TFLite file with one signature that LiteRT can load with its "
                 f"built-in operators. Received: {fspath(path)} ({error})."
             ) from error
-        self.input_details = self._runner.get_input_details()
-        self.output_details = self._runner.get_output_details()
         self.output_names = list(self.output_details)
         self.specs = {
             name: tf.TensorSpec(
@@ -82,6 +82,11 @@ class LiteRTFile:
             )
             for name, details in self.input_details.items()
         }
+        if not self.specs or not all(spec.shape.rank for spec in self.specs.values()):
+            raise ValueError(
+                f"{owner} must be a TFLite file whose inputs are batches. Received: {fspath(path)}, of the inputs "
+                f"{[*self.specs.values()]}."
+            )
         self.batch_size: int | None = next(iter(self.specs.values())).shape[0]
 
     @property

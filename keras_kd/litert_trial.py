@@ -19,9 +19,9 @@ def try_out(path: str) -> str:
     """
     try:
         runner = Interpreter(model_path=path).get_signature_runner()
+        inputs, _ = runner.get_input_details(), runner.get_output_details()
     except (RuntimeError, ValueError):
         return ""
-    inputs = runner.get_input_details()
     signatures = {name: [int(size) for size in details["shape_signature"]] for name, details in inputs.items()}
     try:
         runner(**{name: np.zeros(_of_some(signatures[name]), inputs[name]["dtype"]) for name in inputs})

@@ -188,6 +188,8 @@ class Manifest:
     def _check_contents(self) -> None:
         check_facts(self.contents)
         check_layout(self.plan.layout)
+        if self.bytes_per_example != self.plan.bytes_per_example:
+            raise ValueError(f"`bytes_per_example` must be {self.plan.bytes_per_example}")
         check_shards(self.contents["shards"], self.plan.geometry, self.examples)
 
     def _check_shards(self, shards: Mapping[str, str]) -> None:

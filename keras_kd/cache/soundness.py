@@ -10,7 +10,7 @@ from keras_kd.cache.layout import Layout
 from keras_kd.cache.store import Geometry, shard_name
 from keras_kd.replay import SignalKey
 
-_LEAST = {"views": 1, "block": 1, "blocks_per_shard": 1, "examples": 1, "bytes_per_example": 1, "seed": 0}
+_LEAST = {"views": 1, "block": 1, "blocks_per_shard": 1, "examples": 1, "seed": 0}
 _TEXTS = {
     "teacher": ("name", "fingerprint"),
     "data": ("inputs", "keyed_by", "beginning"),
