@@ -36,8 +36,8 @@ def noise(seed: int, size: int = 300) -> bytes:
 
 def damaged(sound: bytes, mark: Path) -> dict[str, bytes]:
     """A sound file in every state that it is not meant to be read in, by what was done to it."""
-    cuts = {f"cut at {cut}": sound[: len(sound) * cut // 100] for cut in (1, 25, 50, 75, 99)}
-    flips = {f"flip {seed}": flipped(sound, seed) for seed in range(8)}
+    cuts = {f"cut at {cut}": sound[: len(sound) * cut // 100] for cut in (1, 50, 75)}
+    flips = {f"flip {seed}": flipped(sound, seed) for seed in range(5)}
     return {
         "empty": b"",
         "one byte": sound[:1],

@@ -1,5 +1,6 @@
 """One file of each kind, read into the form of its modality."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import tensorflow as tf
 from keras_kd.data.multimodal.modalities import Audio, Image
 from keras_kd.data.multimodal.resampling import resample, samples_needed
 from keras_kd.data.multimodal.wav import read_wav
+
+_GREATEST_RATIO = 2**17
 
 
 def read_image(path: tf.Tensor | str, spec: Image) -> tf.Tensor:
@@ -49,10 +52,12 @@ def read_audio(path: str | bytes, spec: Audio) -> np.ndarray:
         goes beyond full scale is clipped.
 
     Raises:
-        ValueError: if it is not a WAV file that can be read.
+        ValueError: if it is not a WAV file that can be read, or of a rate that takes a filter of millions of taps.
         OSError: if the file cannot be opened.
     """
     samples, rate = read_wav(tf.compat.as_str_any(path))
+    if max(rate, spec.rate) // math.gcd(rate, spec.rate) > _GREATEST_RATIO:
+        raise ValueError(f"its rate is {rate} Hz, which goes with {spec.rate} Hz into no small whole numbers")
     resampled = resample(samples[: samples_needed(spec.samples, rate, spec.rate)], rate, spec.rate)
     return padded(np.clip(resampled, -1, 1), spec)
 
