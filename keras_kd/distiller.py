@@ -11,6 +11,7 @@ from keras_kd import preparation
 from keras_kd.batches import spec_of
 from keras_kd.finite import finite
 from keras_kd.finite_steps import TakesFiniteSteps
+from keras_kd.global_batch import values_of
 from keras_kd.inputs import InputSelection
 from keras_kd.objectives import Objective, as_objectives, metric_keys
 from keras_kd.replay import WithSignals, heard, inputs_of
@@ -313,4 +314,4 @@ class Distiller(SavesTheStudent, ReportsThePhase, TakesFiniteSteps, RunsOnWorker
     def _objective_values(self, objectives, teacher, student, y, sample_weight, training: bool) -> list[Any]:
         weighing = Weighing(y, sample_weight, self._loss_weights, list(student.outputs))
         context = {"labels": weighing.labels, "temperature": self.temperature, "training": training}
-        return [weighing(objective.values(teacher, student, **context)) for objective in objectives]
+        return [weighing(values_of(objective, teacher, student, **context)) for objective in objectives]

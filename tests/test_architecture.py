@@ -19,6 +19,7 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "batches": set(),
     "finite": {"signals"},
     "finite_steps": {"finite", "replay", "signals"},
+    "global_batch": {"objectives", "signals", "weighing"},
     "grafting": {"taps"},
     "inputs": set(),
     "listening": set(),
@@ -33,6 +34,7 @@ MAY_IMPORT_OF_THE_PACKAGE = {
     "replay": {"outcomes", "signals"},
     "weighing": set(),
     "whole_files": set(),
+    "workers": {"backup", "batches"},
     "taps": {"listening", "signals"},
     "array_functions": {"batches"},
     "litert": set(),
@@ -63,7 +65,17 @@ MAY_IMPORT_EXTRAS = {"apache_beam": {"cache.beam"}}
 MAY_IMPORT_DISTILLER = {"", "adversarial", "assistants", "cli", "data_free", "demo", "robust"}
 MAY_IMPORT_TENSORFLOW = {
     *("adversarial", "array_functions", "batches", "cache", "cli", "data", "data_free", "demo", "distiller", "export"),
-    *("finite", "finite_steps", "foreign", "litert", "preparation", "quantization", "robust"),
+    *(
+        "finite",
+        "finite_steps",
+        "foreign",
+        "global_batch",
+        "litert",
+        "preparation",
+        "quantization",
+        "robust",
+        "workers",
+    ),
 }
 
 

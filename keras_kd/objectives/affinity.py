@@ -43,6 +43,7 @@ class BatchAffinity(TappedObjective):
         Inheritance. 2023. arXiv:2309.12314.
     """
 
+    relational = True
     settings = ("teacher_temperature", "student_temperature")
 
     def __init__(

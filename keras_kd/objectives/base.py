@@ -17,7 +17,8 @@ class Objective(InsideKeras, keras.layers.Layer):
     A layer, so that what it trains (a projector) is saved and optimised with the distiller. Subclasses set the
     taps they listen at, write `values`, name in `settings` their own arguments that are plain attributes, and say in
     `paper_weight` which weight their paper gives them beside a student loss of weight 1: with `alpha=0.5`,
-    `weight=Hint.paper_weight` is the paper's loss.
+    `weight=Hint.paper_weight` is the paper's loss. One that is `relational` compares the examples of a batch with each
+    other; it hears those of all replicas.
 
     Args:
         weight: Factor of the objective in the total loss, `>= 0`: a variable, so that it can be assigned while
@@ -36,6 +37,7 @@ class Objective(InsideKeras, keras.layers.Layer):
     compares_logits = False
     needs_labels = False
     finishes_student = False
+    relational = False
     hears: tuple[str, ...] = ("dense",)
     outputs: list[str] | None = None
 

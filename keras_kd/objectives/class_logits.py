@@ -23,7 +23,6 @@ class LogitsObjective(Objective):
     """
 
     compares_logits = True
-    relational = False
     loss: Callable
 
     def __init__(self, *, outputs: Sequence[str] | str | None = None, weight: float = 1.0, name: str | None = None):

@@ -44,6 +44,7 @@ class Contrastive(FeatureObjective):
     """
 
     settings = ("dim", "temperature", "bank_size", "dataset_size")
+    relational = True
     agree = "channels"
     flattens = True
     needs_projector = True

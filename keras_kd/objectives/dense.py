@@ -71,6 +71,7 @@ class DenseGuidance(Objective):
         self.seed = None if seed is None else _checked_count("seed", seed)
         self._draws = keras.random.SeedGenerator(self.seed)
         self.needs_labels, self.hears = self.objective.needs_labels, self.objective.hears
+        self.relational = self.objective.relational
         self.paper_weight = self.objective.paper_weight
         self.built = self.objective.built
 

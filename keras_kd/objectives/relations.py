@@ -33,6 +33,7 @@ class SimilarityPreserving(FeatureObjective):
     """
 
     loss = staticmethod(losses.similarity_preserving)
+    relational = True
     agree = None
     flattens = True
     paper_weight = 3000.0
@@ -66,6 +67,7 @@ class Relational(FeatureObjective):
     """
 
     settings = ("distance_weight", "angle_weight")
+    relational = True
     agree = None
     flattens = True
 
@@ -106,6 +108,7 @@ class ProbabilisticTransfer(FeatureObjective):
     """
 
     loss = staticmethod(losses.probabilistic_transfer)
+    relational = True
     agree = None
     flattens = True
     paper_weight = 128.0
@@ -142,6 +145,7 @@ class CorrelationCongruence(FeatureObjective):
 
     loss = staticmethod(losses.correlation_congruence)
     settings = ("gamma", "order")
+    relational = True
     agree = None
     flattens = True
     paper_weight = 100.0

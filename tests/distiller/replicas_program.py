@@ -23,6 +23,20 @@ def brier(labels, logits):
     return keras.ops.mean(keras.ops.square(one_hot - keras.ops.softmax(logits)), axis=-1)
 
 
+def relational():
+    """All that compares the examples of a batch with each other."""
+    of = kd.objectives
+    features = (
+        of.SimilarityPreserving,
+        of.Relational,
+        of.ProbabilisticTransfer,
+        of.CorrelationCongruence,
+        of.BatchAffinity,
+    )
+    tapped = [objective("hidden", "hidden") for objective in features]
+    return [*tapped, of.Contrastive("hidden", "hidden", dim=3, bank_size=20), of.DIST(), of.MultiLevel(weight=0.01)]
+
+
 LOSSES = {
     "object": cross_entropy,
     "string": lambda: "sparse_categorical_crossentropy",
@@ -32,6 +46,7 @@ LOSSES = {
 OBJECTIVES = {
     "default": lambda: None,
     "hint": lambda: [kd.objectives.SoftTargets(), kd.objectives.Hint("hidden", "hidden")],
+    "relational": relational,
     "keras function": lambda: keras.distillation.LogitsDistillation(loss="mse"),
     "keras object": lambda: keras.distillation.LogitsDistillation(loss=keras.losses.MeanSquaredError()),
 }

@@ -13,6 +13,7 @@ CASES = [  # each loss, each objective and each state of the models
     ("object", "default", "built"),
     ("string", "hint", "unbuilt"),
     ("function", "keras function", "built"),
+    ("object", "relational", "built"),
     ("no labels", "keras object", "unbuilt"),
 ]
 
