@@ -121,10 +121,9 @@ def _read_history(path: Path) -> dict[str, list[float | None]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
+            names, rows = [name for name in reader.fieldnames or () if name != "epoch"], list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise _broken(path, f"it must be a table in CSV. Received: {error}") from None
-    names = [name for name in reader.fieldnames or () if name != "epoch"]
     return {name: [_cell(path, row.get(name), name, epoch) for epoch, row in enumerate(rows, 1)] for name in names}
 
 
