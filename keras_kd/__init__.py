@@ -25,6 +25,7 @@ from keras_kd.teachers import Ensemble, Teacher
 if TYPE_CHECKING:
     from keras_kd import export, page, pruning
     from keras_kd.assistants import AssistantPlan, TeacherAssistantChain, plan_assistants, scale_model
+    from keras_kd.backup import BackupAndRestore
     from keras_kd.cache import cache_teacher, open_cache
     from keras_kd.calibration import calibrate_bias
     from keras_kd.export import ExportReport, export_student
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdversarialDistiller",
     "AssistantPlan",
+    "BackupAndRestore",
     "DataFreeDistiller",
     "Distiller",
     "Ensemble",
@@ -65,6 +67,7 @@ __all__ = [
 
 
 _LAZY = {
+    "BackupAndRestore": "backup",
     **dict.fromkeys(("AssistantPlan", "TeacherAssistantChain", "plan_assistants", "scale_model"), "assistants"),
     **dict.fromkeys(("cache_teacher", "open_cache"), "cache"),
     "calibrate_bias": "calibration",

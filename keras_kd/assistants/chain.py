@@ -15,6 +15,7 @@ from keras_kd.assistants.records import HopFolder, HopRecord, claim
 from keras_kd.assistants.table import as_table
 from keras_kd.cache.fingerprints import teacher_fingerprint
 from keras_kd.distiller import Distiller
+from keras_kd.locking import writing
 from keras_kd.preparation import check_teacher
 from keras_kd.teachers import Ensemble, Teacher, as_teacher
 
@@ -189,7 +190,8 @@ class TeacherAssistantChain:
             The history of each hop.
 
         Raises:
-            ValueError: If it was not compiled, a list has not one for each hop, or `folder` holds another chain.
+            ValueError: If it was not compiled, a list has not one for each hop, or `folder` holds another chain or is
+                written to by another process.
         """
         if not self._compiling:
             raise ValueError(f"`{OWNER}`: call `compile()` before `fit()`.")
@@ -277,7 +279,10 @@ class TeacherAssistantChain:
 @contextmanager
 def _kept_in(folder: str | Path | None) -> Iterator[Path]:
     if folder is not None:
-        yield Path(folder)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder, f"`{OWNER}`"):
+            yield folder
         return
     with tempfile.TemporaryDirectory() as temporary:
         yield Path(temporary)

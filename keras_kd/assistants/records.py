@@ -1,7 +1,6 @@
 """What a chain leaves on disk, so that it goes on where it was."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +11,8 @@ import keras
 import numpy as np
 
 from keras_kd.assistants.per_hop import OWNER
+from keras_kd.backup import weights_of
+from keras_kd.whole_files import whole, write_text
 
 
 @dataclass
@@ -58,14 +59,14 @@ class HopFolder:
     def finish(self, record: HopRecord) -> None:
         """Writes the record, and takes away what was needed to go on."""
         write_json(self._path / "hop.json", asdict(record))
-        for file in (self._epochs, *self._files("best").values(), *self._files("state").values()):
+        left = self._path.glob("partial_*")
+        for file in (self._epochs, *self._files("best").values(), *self._files("state").values(), *left):
             file.unlink(missing_ok=True)
 
     def save(self, model: keras.Model, file: Path) -> None:
         """Writes weights whole, or not at all."""
-        partial = self._path / "partial.weights.h5"
-        model.save_weights(partial)
-        os.replace(partial, file)
+        with whole(file) as partial:
+            partial.write_bytes(weights_of(model))
 
     def read_epochs(self) -> list[Any]:
         """What was written down of each epoch."""
@@ -116,22 +117,19 @@ def numbers_of(logs: Mapping[str, Any]) -> dict[str, float]:
 
 def write_json(path: Path, contents: Any) -> None:
     """Writes a file whole, or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(contents, indent=1), encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(contents, indent=1))
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Takes a folder for a chain, or finds that it is this chain's already.
 
     Args:
-        folder: The folder, made here.
+        folder: The folder.
         settings: What tells the chain from another. What one of two chains does not say is not held against it.
 
     Raises:
         ValueError: If it holds another chain.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     file, settings = folder / "chain.json", json.loads(json.dumps(settings, default=str))
     held = json.loads(file.read_text("utf-8")) if file.exists() else {}
     for name, value in settings.items():

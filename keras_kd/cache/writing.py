@@ -19,6 +19,7 @@ from keras_kd.cache.planning import keys_in, plan_of, seeds_of
 from keras_kd.cache.progress import Progress
 from keras_kd.cache.speaking import Speaker
 from keras_kd.cache.views import Augment, view_of_block
+from keras_kd.locking import writing
 from keras_kd.teachers import Ensemble, Teacher, as_teacher
 
 
@@ -65,7 +66,8 @@ def cache_teacher(
             `keras_kd.data`. Defaults to none.
         seed: What the seeds of the views are drawn from. Defaults to 0.
         shard: `(i, n)` writes only the i-th of n parts, from 0, on one of n machines. Together they write the same
-            files as one; the last, or another call without `shard`, writes the manifest.
+            files as one; the last, or another call without `shard`, writes the manifest. A second process that writes
+            the same part is refused.
         verbose: 0 for no progress bar, as in Keras. Defaults to `"auto"`, a bar.
 
     Returns:
@@ -73,7 +75,7 @@ def cache_teacher(
 
     Raises:
         ValueError: If an argument is none of these, the teacher ends in undeclared probabilities or gives NaN, or the
-            folder holds a cache of another teacher, data set, augmentation or form.
+            folder holds a cache of another teacher, data set, augmentation or form, or another process writes there.
         OSError: If `path` cannot be written to, or the disk is full. What is written is kept.
 
     Example:
@@ -175,6 +177,10 @@ class _Writer:
     def run(self, part: int, parts: int) -> Manifest | None:
         """Writes one of several parts, and the manifest when all are there."""
         _make(self._folder)
+        with writing(self._folder, "`cache_teacher`", part=f"{part}-of-{parts}" if parts > 1 else ""):
+            return self._run(part, parts)
+
+    def _run(self, part: int, parts: int) -> Manifest | None:
         there = survey(self._folder, self._plan, self._examples.count)
         if isinstance(there, Manifest):
             if self._verbose:

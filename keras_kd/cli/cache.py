@@ -14,6 +14,7 @@ from keras_kd.cli.augmentations import augmentation_of
 from keras_kd.cli.models import load_teacher, teacher_of
 from keras_kd.cli.runs import write_record
 from keras_kd.cli.sources import checked_shape, probe_of, scale_for, steady_name
+from keras_kd.locking import contents
 
 ASKED = ("views", "seed", "top_k", "samples", "temperature", "dtype")
 
@@ -84,7 +85,7 @@ def _shard_of(text: str) -> tuple[int, int]:
 
 
 def _check_folder(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()) and not (_stamp(out) or any(out.glob("signals-*"))):
+    if contents(out) and not (_stamp(out) or any(out.glob("signals-*"))):
         raise ValueError(f"the output folder holds something else than a cache: {out}. Choose another.")
 
 

@@ -14,13 +14,22 @@ import tensorflow as tf
 from keras_kd import data, plots
 from keras_kd.assistants import TeacherAssistantChain
 from keras_kd.assistants.records import HopRecord
-from keras_kd.cache import store
 from keras_kd.cli.cache import teacher_form
 from keras_kd.cli.lessons import TEMPERATURE, in_memory, optimizer_for, refuse_scores, told_of
 from keras_kd.cli.models import load_model, teacher_of
-from keras_kd.cli.runs import CHAIN, RECORD, add_run_options, begin, check_folder, check_numbers, write_record
+from keras_kd.cli.runs import (
+    CHAIN,
+    RECORD,
+    add_run_options,
+    begin,
+    run_folder,
+    save_model,
+    save_picture,
+    write_record,
+)
 from keras_kd.cli.sources import accuracy, checked_shape, scale_for
 from keras_kd.export import export_student
+from keras_kd.whole_files import write_text
 
 ASKED = ("teacher", "assistant", "student", "dataset", "epochs", "alpha", "temperature", "batch_size", "seed")
 ASKED += ("dense", "cache", "train_teacher")
@@ -59,9 +68,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
-    out = Path(options.out)
-    check_numbers(options)
-    check_folder(out, options, CHAIN)
+    with run_folder(options, CHAIN) as out:
+        return _run(out, options)
+
+
+def _run(out: Path, options: argparse.Namespace) -> int:
     models = _load(options)
     teacher = models[0][1]
     keras.utils.set_random_seed(options.seed)
@@ -163,7 +174,7 @@ def _done(chain: TeacherAssistantChain, options: argparse.Namespace) -> dict[str
 
 def _save(out: Path, models: Mapping[str, tuple[keras.Model, HopRecord]]) -> list[str]:
     for name, (model, _) in models.items():
-        model.save(out / f"{name}.keras")
+        save_model(model, out / f"{name}.keras")
     return [f"{name}.keras" for name in models]
 
 
@@ -172,12 +183,12 @@ def _finish(
 ) -> int:
     made = _done(chain, options)
     files = _save(out, made)
-    chain.student.save(out / "student.keras")
+    save_model(chain.student, out / "student.keras")
     report = export_student(chain.student, out, evaluation_data=test)
     histories = {name: record.history for name, (_, record) in made.items()}
-    store.write_atomically(out / "history.json", json.dumps(histories, indent=2))
-    _curves(histories).savefig(out / "curves.png", dpi=120)
-    chain.summary(lambda table: store.write_atomically(out / "summary.txt", f"{table}\n"))
+    write_text(out / "history.json", json.dumps(histories, indent=2))
+    save_picture(_curves(histories), out / "curves.png")
+    chain.summary(lambda table: write_text(out / "summary.txt", f"{table}\n"))
     line, figures = told_of(teacher, test)
     hops = [_figures(file, *of_hop, test) for file, of_hop in zip(files, made.values(), strict=True)]
     write_record(out, {**_settings(options), **figures, "hops": hops})

@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_kd import data, plots
+from keras_kd.cli.runs import save_model, save_picture, writing_to
 from keras_kd.distiller import Distiller
 from keras_kd.export import ExportedFile, export_student
+from keras_kd.whole_files import write_text
 
 LABELS_PER_CLASS = 5
 # Chosen on validation images by `benchmarks/label_efficiency.py`: where labels are few, the teacher is heard alone.
@@ -37,7 +39,11 @@ def run(options: argparse.Namespace) -> int:
     if options.seeds < 1:
         raise ValueError(f"--seeds must be at least 1. Received: {options.seeds}")
     out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing_to(out):
+        return _run(out, options)
+
+
+def _run(out: Path, options: argparse.Namespace) -> int:
     source = data.load("digits")
 
     keras.utils.set_random_seed(0)
@@ -50,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
             runs[kind].append({**_measure(student, teacher, source), "history": history})
         students.append(distilled[0])
 
-    students[0].save(out / "student.keras")
+    save_model(students[0], out / "student.keras")
     report = export_student(
         students[0], out, evaluation_data=data.pipeline(source.test), teacher=teacher, labels=source.class_names
     )
@@ -59,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
         "student": _size(report.parameters, next(file for file in report.files if file.format == "tflite")),
         "runs": runs,
     }
-    (out / "demo.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
-    _picture(result, teacher, students[0], source).savefig(out / "demo.png", dpi=150)
+    write_text(out / "demo.json", json.dumps(result, indent=2))
+    save_picture(_picture(result, teacher, students[0], source), out / "demo.png", dpi=150)
     print(f"\n{table(result)}\n\n{verdict(result)}\n\n{report}\n")
     print(
         f"Written to {out}: student.keras, saved_model/, student.tflite, labels.txt, report.json, evaluation.json, "

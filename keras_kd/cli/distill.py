@@ -18,9 +18,10 @@ from keras_kd.cli.runs import (
     RECORD,
     add_run_options,
     begin,
-    check_folder,
-    check_numbers,
-    epochs_done,
+    callbacks_of,
+    run_folder,
+    save_model,
+    save_picture,
     write_record,
 )
 from keras_kd.distiller import Distiller
@@ -79,9 +80,13 @@ def distil(
     Raises:
         ValueError: If what the options name does not fit together; the folder is then as it was.
     """
-    out = Path(options.out)
-    check_numbers(options)
-    check_folder(out, options)
+    with run_folder(options) as out:
+        return _run(out, options, make, asked, **compile_with)
+
+
+def _run(
+    out: Path, options: argparse.Namespace, make: Callable[..., Distiller], asked: Sequence[str], **compile_with: Any
+) -> int:
     student = load_model(options.student, "student")
     keras.utils.set_random_seed(options.seed)
     lessons = lessons_of(options, student)
@@ -90,7 +95,7 @@ def distil(
     preparation.prepare(distiller, lessons.train, None)  # `fit` does, but what it refuses should leave no folder behind
     settings = _settings(options, lessons, asked)
     begin(out, settings, options.resume)
-    done = epochs_done(out) if options.resume else 0
+    callbacks, done = callbacks_of(out / CHECKPOINT, out / "history.csv")
     try:
         distiller.fit(
             # One endless stream, so that a resumed run goes on with the batch and the view at which it stopped.
@@ -99,13 +104,10 @@ def distil(
             shuffle=False,  # the pipeline does; Keras 3.15 warns if it is left to think that it should
             epochs=options.epochs,
             validation_data=lessons.validation,
-            callbacks=[
-                keras.callbacks.BackupAndRestore(out / CHECKPOINT, double_checkpoint=True, delete_checkpoint=False),
-                keras.callbacks.CSVLogger(out / "history.csv", append=options.resume),
-            ],
+            callbacks=callbacks,
         )
     except KeyboardInterrupt:
-        student.save(out / "student.keras")
+        save_model(student, out / "student.keras")
         print(
             f"\nkeras-kd {options.command}: interrupted. The student so far is {out / 'student.keras'}; the same "
             "command with --resume goes on after the last whole epoch.",
@@ -148,11 +150,11 @@ def _complaint(error: tf.errors.InvalidArgumentError) -> Exception:
 
 
 def _finish(out: Path, distiller: Distiller, lessons: Lessons, settings: dict) -> int:
-    distiller.student.save(out / "student.keras")
+    save_model(distiller.student, out / "student.keras")
     report = export_student(distiller, out, evaluation_data=lessons.test, labels=lessons.class_names)
     line, figures = lessons.report(report)
     history = plots.read_history(out / "history.csv")
-    plots.learning_curves({"student": history}).savefig(out / "curves.png", dpi=120)
+    save_picture(plots.learning_curves({"student": history}), out / "curves.png")
     print(report)
     if line:
         print(line)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_kd import data
 from keras_kd.cli.models import load_model, load_teacher, teacher_of
+from keras_kd.cli.runs import writing_to
 from keras_kd.cli.sources import checked_shape, probe_of, scale_for
 from keras_kd.export import export_student
 from keras_kd.export.arguments import CALIBRATION_EXAMPLES
@@ -52,9 +53,15 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
-    out, quantize = Path(options.out), _listed(options.quantize)
-    _check_folder(options, out)
-    labels = Path(options.labels).read_text(encoding="utf-8").splitlines() if options.labels else None
+    out = Path(options.out)
+    with writing_to(out):
+        _check_folder(options, out)
+        return _run(out, options)
+
+
+def _run(out: Path, options: argparse.Namespace) -> int:
+    quantize = _listed(options.quantize)
+    labels = _read_labels(options.labels) if options.labels else None
     student = load_model(options.student, "student")
     _check_examples(options, student, quantize)
     examples = _examples_of(options, student) if options.dataset else _Examples()
@@ -84,6 +91,15 @@ def run(options: argparse.Namespace) -> int:
     beside = [name for name in ("labels.txt", "report.json", "evaluation.json") if (out / name).is_file()]
     print(f"Written to {out}: {', '.join([*(file.path.name for file in report.files), *beside])}")
     return 0
+
+
+def _read_labels(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"--labels must be a text file in UTF-8, one name a line. Received: {path} ({error}). Save it as such."
+        ) from error
 
 
 @dataclass(frozen=True)

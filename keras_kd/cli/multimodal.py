@@ -22,9 +22,10 @@ from keras_kd.cli.runs import (
     RECORD,
     add_run_options,
     begin,
-    check_folder,
-    check_numbers,
-    epochs_done,
+    callbacks_of,
+    run_folder,
+    save_model,
+    save_picture,
     write_record,
 )
 from keras_kd.data.multimodal import Text
@@ -37,7 +38,7 @@ from keras_kd.modalities.presence import kept, presence_key
 
 TEACHER_WIDTH, STUDENT_WIDTH = 64, 16
 ASKED = ("manifest", "teacher", "student", "student_inputs", "modality_dropout", "epochs", "alpha", "temperature")
-ASKED += ("batch_size", "seed", "skip_bad", "image", "rate", "seconds", "text_length", "vocabulary", "mel")
+ASKED += ("batch_size", "seed", "root", "skip_bad", "image", "rate", "seconds", "text_length", "vocabulary", "mel")
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -95,9 +96,11 @@ class Role:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the subcommand and returns its exit code."""
-    out = Path(options.out)
-    check_numbers(options)
-    check_folder(out, options)
+    with run_folder(options) as out:
+        return _run(out, options)
+
+
+def _run(out: Path, options: argparse.Namespace) -> int:
     examples = open_examples(options)
     teacher = _role("teacher", options, examples, width=TEACHER_WIDTH)
     student = _student(options, examples)
@@ -115,14 +118,14 @@ def run(options: argparse.Namespace) -> int:
         try:
             _fit(model, batches, role.name, out, options.epochs)
         except KeyboardInterrupt:
-            role.model.save(file)
+            save_model(role.model, file)
             print(
                 f"\nkeras-kd multimodal: interrupted. The {role.name} so far is {file}; the same command with --resume "
                 "goes on after the last whole epoch.",
                 file=sys.stderr,
             )
             return 130
-        role.model.save(file)
+        save_model(role.model, file)
     return _finish(out, teacher, student, examples, settings)
 
 
@@ -224,8 +227,8 @@ def _selected(role: Role, batches: Mapping[str, tf.data.Dataset]) -> dict[str, t
 
 def _fit(model: keras.Model, batches: Mapping[str, tf.data.Dataset], name: str, out: Path, epochs: int) -> None:
     """Trains from where an interrupted run came to, which may be the end."""
-    state, steps = out / CHECKPOINT / name, len(batches["train"])
-    done = epochs_done(state)
+    steps = len(batches["train"])
+    callbacks, done = callbacks_of(out / CHECKPOINT / name, out / f"{name}_history.csv")
     model.fit(
         # One endless stream, so that a resumed run goes on with the batch at which it stopped.
         batches["train"].repeat().skip(done * steps),
@@ -233,10 +236,7 @@ def _fit(model: keras.Model, batches: Mapping[str, tf.data.Dataset], name: str, 
         shuffle=False,  # the pipeline does; Keras 3.15 warns if it is left to think that it should
         epochs=epochs,
         validation_data=batches["validation"],
-        callbacks=[
-            keras.callbacks.BackupAndRestore(state / CHECKPOINT, double_checkpoint=True, delete_checkpoint=False),
-            keras.callbacks.CSVLogger(out / f"{name}_history.csv", append=done > 0),
-        ],
+        callbacks=callbacks,
     )
 
 
@@ -267,7 +267,7 @@ def _write_vocabulary(out: Path, examples: Examples) -> Iterator[str]:
 def _write_histories(out: Path, settings: Mapping[str, Any]) -> list[str]:
     files = {name: f"{name}_history.csv" for name in ("teacher", "student") if name == "student" or not settings[name]}
     histories = {name: plots.read_history(out / file) for name, file in files.items()}
-    plots.learning_curves(histories).savefig(out / "curves.png", dpi=120)
+    save_picture(plots.learning_curves(histories), out / "curves.png")
     return [*files.values(), "curves.png"]
 
 

@@ -3,8 +3,6 @@
 import gzip
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -36,6 +34,7 @@ from keras_kd.export.metadata import (
     described,
     label_lines,
 )
+from keras_kd.export.placing import full_disk_told, put_in_place, staging_in
 from keras_kd.export.report import ExportedFile, ExportReport
 from keras_kd.export.runtime import LiteRTModel
 from keras_kd.export.serving import float32_compute, input_specs
@@ -74,7 +73,7 @@ def export_student(
     `student_int8.tflite`, `student_int16x8.tflite`, `labels.txt` where there are labels, `report.json`, and, of a
     student with one output of class scores, `evaluation.json` (calibration, accuracy by class, and where student and
     teacher differ most). Everything is made and checked in a temporary folder inside `directory` and moved into place
-    at the end, so a failed export leaves no new file.
+    at the end, `report.json` last, so an export that fails or is killed leaves no file that is not whole.
 
     TFLite files use built-in operators only, take any batch (unless the student converts only with the batch that its
     `keras.Input`s fix) and have one signature, with the names of the Keras inputs and outputs. They compute in float32,
@@ -131,7 +130,9 @@ def export_student(
         The `ExportReport`. Latencies are this host's, with one thread and with one for each core.
 
     Raises:
-        ValueError: if an argument is not as above, or the student cannot be converted with the operators allowed.
+        ValueError: if an argument is not as above, the student cannot be converted with the operators allowed, or
+            another process writes to `directory`.
+        OSError: if `directory` cannot be written to, or the disk is full. What was there is kept.
         RuntimeError: if a file does not equal the student, as defined above, or cannot be timed.
 
     Example:
@@ -167,9 +168,7 @@ def export_student(
         calibration = calibration_of(representative_data, specs, needing)
 
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as staging:
-        staging = Path(staging)
+    with staging_in(directory, "`export_student`") as staging:
         found, files = Measurements(teacher=teacher_of(teaching)), []
         if "saved_model" in formats:
             files.append(_write_saved_model(student, staging / "saved_model"))
@@ -201,7 +200,7 @@ def export_student(
         ) | {"preprocess": preprocess is not None, "softmax": softmax}
         if "tflite" in formats:
             files += [_finish(file, conversion.files[form], block, given, labels) for form, file in written.items()]
-        names = [file.path.name for file in files] + [REPORT]
+        names = [file.path.name for file in files]
         if labels is not None:
             (staging / LABELS).write_text(label_lines(labels), encoding="utf-8")
             names.append(LABELS)
@@ -220,8 +219,7 @@ def export_student(
         if found.evaluation is not None:
             _write_json(staging / EVALUATION, found.evaluation)
             names.append(EVALUATION)
-        for name in names:
-            _put_in_place(staging, directory, name)
+        put_in_place(staging, directory, [*names, REPORT])  # which says what the others are
         if found.evaluation is None:
             # That of an older student would speak of this one.
             (directory / EVALUATION).unlink(missing_ok=True)
@@ -229,7 +227,8 @@ def export_student(
 
 
 def _write_saved_model(student: keras.Model, path: Path) -> ExportedFile:
-    student.export(path, verbose=False, input_signature=[input_specs(student)])
+    with full_disk_told(path):
+        student.export(path, verbose=False, input_signature=[input_specs(student)])
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return ExportedFile(path, "saved_model", None, size)
 
@@ -263,11 +262,3 @@ def _finish(
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _put_in_place(staging: Path, directory: Path, name: str) -> None:
-    target = directory / name
-    if target.is_dir():
-        # `os.replace` refuses a folder that is not empty.
-        os.replace(target, staging / f"replaced_{name}")
-    os.replace(staging / name, target)

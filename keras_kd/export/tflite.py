@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.lite.python.convert_phase import ConverterError
 
 from keras_kd.export import operators
+from keras_kd.export.placing import full_disk_told
 from keras_kd.export.serving import Serving, declared_batch_size, trace
 from keras_kd.litert import LiteRTFile
 from keras_kd.quantization import for_the_converter, is_fake_quantized
@@ -121,7 +122,8 @@ def _convert(
     examples = [{name: np.repeat(x, batch_size, axis=0) for name, x in example.items()} for example in calibration]
     files = {}
     with tempfile.TemporaryDirectory() as folder:
-        tf.saved_model.save(module, folder, signatures=serving.function)
+        with full_disk_told(folder):
+            tf.saved_model.save(module, folder, signatures=serving.function)
         for form in quantize:
             files[form] = _file(folder, student.name, form, examples, quantized_io, flex)
             # What is put in front has no ranges to learn.
