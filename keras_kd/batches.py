@@ -18,7 +18,7 @@ def batch_spec(x: Any, y: Any = None) -> tuple[Any, Any] | None:
 
     Returns:
         `tf.TypeSpec`s of `x` and of `y` (`None` without labels), or `None` where only reading would tell: a
-        generator, a `PyDataset`, or data distributed already.
+        generator or a `PyDataset`.
 
     Example:
         >>> batch_spec(np.zeros((100, 8), "float32"))
@@ -26,7 +26,9 @@ def batch_spec(x: Any, y: Any = None) -> tuple[Any, Any] | None:
     """
     if isinstance(x, tf.data.Dataset):
         return _xy(x.element_spec)
-    if isinstance(x, keras.utils.PyDataset | tf.distribute.DistributedDataset) or hasattr(x, "__next__"):
+    if isinstance(x, tf.distribute.DistributedDataset):
+        return _xy(keras.tree.map_structure(spec_of_one_replica, x.element_spec))
+    if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
         return None
     if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x)):
         return None
@@ -56,6 +58,12 @@ def read_first(x: Any) -> tuple[Any, tuple[Any, Any] | None]:
 def _xy(batch: Any) -> tuple[Any, Any]:
     x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     return x, y
+
+
+def spec_of_one_replica(spec: Any) -> Any:
+    """Shape and dtype of a part of a distributed batch, as each replica sees it."""
+    spec = getattr(spec, "_value_specs", (spec,))[0]
+    return spec if spec is None else tf.TensorSpec((None, *spec.shape[1:]), spec.dtype)
 
 
 def spec_of(array: Any) -> tf.TensorSpec | None:

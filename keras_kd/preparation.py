@@ -49,6 +49,7 @@ def prepare(distiller: "Distiller", x: Any, y: Any) -> Any:
     """
     if not distiller.compiled:
         raise ValueError("`Distiller`: call `compile()` before `fit()`.")
+    distiller._refuse_workers()
     specs = batch_spec(x, y)
     if specs is None:
         _check_teaching(distiller, None)

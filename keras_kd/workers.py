@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_kd.backup import BackupAndRestore
+from keras_kd.batches import spec_of_one_replica
 
 # What writes files that other workers write too, and does nothing else.
 _WRITERS = (keras.callbacks.ModelCheckpoint, keras.callbacks.CSVLogger)
@@ -33,7 +34,6 @@ class RunsOnWorkers:
         **kwargs: Any,
     ) -> keras.callbacks.History:
         if several_workers(self.distribute_strategy):
-            self._refuse_workers()
             callbacks = _of_this_worker(callbacks, self.distribute_strategy)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
@@ -42,7 +42,9 @@ class RunsOnWorkers:
         return not several_workers(self.distribute_strategy)
 
     def _refuse_workers(self) -> None:
-        """Raises ValueError for what does not run in several processes."""
+        """Raises ValueError for what does not run in several processes, where there are such."""
+        if not several_workers(self.distribute_strategy):
+            return
         if not self._runs_on_workers:
             raise ValueError(
                 f"`{type(self).__name__}`: it does not train in several processes. Received a "
@@ -60,7 +62,7 @@ class RunsOnWorkers:
             super()._maybe_symbolic_build(iterator, data_batch)
             return
         self._refuse_workers()
-        specs = keras.tree.map_structure(_of_one_replica, iterator._distributed_dataset.element_spec)
+        specs = keras.tree.map_structure(spec_of_one_replica, iterator._distributed_dataset.element_spec)
         with self.distribute_strategy.scope():
             # Keras would read a batch, and take what is spread over the workers for tensors (keras #20585).
             self._symbolic_build(data_batch=specs)
@@ -87,12 +89,6 @@ class RunsOnWorkers:
         share = rows / tf.distribute.get_replica_context().all_reduce("MEAN", rows)
         gradients = tape.gradient(loss, variables, output_gradients=tf.cast(share, loss.dtype))
         return tf.nest.map_structure(lambda values: _zero_without(rows, values), gradients, expand_composites=True)
-
-
-def _of_one_replica(spec: Any) -> Any:
-    """Shape and dtype of a component of a batch, as each replica sees it."""
-    spec = getattr(spec, "_value_specs", (spec,))[0]
-    return spec if spec is None else tf.TensorSpec((None, *spec.shape[1:]), spec.dtype)
 
 
 def _rows(batch: Any) -> tf.Tensor:

@@ -107,6 +107,7 @@ class AdversarialDistiller(SavesBothPlayers, Distiller):
 
     adversarial_weight = MovableScalar(low=0.0)
     _more_means = ("adversarial_loss", "discriminator_loss", "discriminator_accuracy")
+    _runs_on_workers = False
 
     def __new__(cls, *args: Any, mode: str | Mode = "ac", **kwargs: Any) -> "AdversarialDistiller":
         """An instance of the subclass that plays the mode, where the mode names one."""
