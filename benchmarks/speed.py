@@ -16,7 +16,7 @@ import keras
 from records import Record, Run
 from rendering import Page, Table
 from speed_cached import BUFFER, VIEWS, cached_runs, memory_of_reading, writing_runs
-from speed_live import TAP, hinted_runs, live_runs
+from speed_live import TAP, hinted_runs, live_runs, watched_runs
 from speed_models import ALPHA, BATCH, TEMPERATURE, convolutional
 from speed_race import (
     BUILTIN,
@@ -26,6 +26,7 @@ from speed_race import (
     PREDICTING,
     STUDENT_ALONE,
     TEACHER,
+    UNWATCHED,
     WRITING,
     Contestants,
     Ratio,
@@ -66,6 +67,7 @@ CONTESTS = {
         ),
     ),
     "Soft targets and a hint": Contest(hinted_runs, [Ratio(OURS, (BY_HAND,), 1.07)], settings={"tap": TAP}),
+    "Looking for NaN": Contest(watched_runs, [Ratio(OURS, (UNWATCHED,), 1.01)], rounds=15),
     "Cached, in batches": Contest(partial(cached_runs, batched=True), FROM_A_CACHE),
     "Cached, shuffled": Contest(cached_runs, FROM_A_CACHE, settings={"buffer": BUFFER}),
     "Cached, augmented and shuffled": Contest(
@@ -79,6 +81,8 @@ HELD = (
     ("Soft targets", "large", GREY, 10),
     ("Soft targets", "small", COLOUR, 20),
     ("Soft targets and a hint", "small", GREY, 40),
+    ("Looking for NaN", "small", GREY, 40),
+    ("Looking for NaN", "large", GREY, 10),
     ("Cached, in batches", "small", GREY, 100),
     ("Cached, shuffled", "small", GREY, 100),
     ("Cached, shuffled", "large", GREY, 40),

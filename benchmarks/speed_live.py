@@ -17,7 +17,7 @@ from speed_models import (
     inference,
     looping,
 )
-from speed_race import BUILTIN, BY_HAND, OURS, STUDENT_ALONE, TEACHER, Contestants
+from speed_race import BUILTIN, BY_HAND, OURS, STUDENT_ALONE, TEACHER, UNWATCHED, Contestants
 
 import keras_kd as kd
 
@@ -56,6 +56,22 @@ def hinted_runs(student: keras.Model, teacher: keras.Model, steps: int) -> Conte
     }
     _check_same(runs, learners)
     return runs
+
+
+class Unwatched(kd.Distiller):
+    """Takes every step, finite or not."""
+
+    make_train_function = keras.Model.make_train_function
+
+    def _take_step(self, learn, *step):
+        return learn()
+
+
+def watched_runs(student: keras.Model, teacher: keras.Model, steps: int) -> Contestants:
+    """An epoch of soft targets, with an eye to NaN and infinity and without."""
+    data = images(steps, student.input_shape[1:])
+    learners = {OURS: kd.Distiller, UNWATCHED: Unwatched}
+    return {name: fitting(compiled(of(copy_of(student), teacher)), data) for name, of in learners.items()}
 
 
 def _same_start(channels: int) -> keras.initializers.Initializer:

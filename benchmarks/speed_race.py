@@ -12,6 +12,7 @@ Times = Mapping[str, tuple[float, float]]
 
 BUILTIN, BY_HAND, OURS = "`keras.distillation`", "the same by hand", "`kd.Distiller`"
 TEACHER, STUDENT_ALONE = "teacher's inference", "student's plain `fit`"
+UNWATCHED = "the same without looking for NaN"
 CACHED, WRITING, PREDICTING = "`kd.Distiller` from a cache", "`kd.cache_teacher`", "`predict`"
 
 
