@@ -19,10 +19,10 @@ class BackupAndRestore(keras.callbacks.Callback):
     """Goes on where an interrupted `fit` was, after the last whole epoch, also if it was killed while it saved.
 
     `keras.callbacks.BackupAndRestore` (3.15) writes over its only backup: killed while it does, or out of disk, it
-    leaves a file that no longer loads, and killed between weights and epoch, one that trains an epoch twice. With
-    `double_checkpoint` the latter remains. Here all is one file, which is renamed when it is whole. It holds the states
-    of the model's random generators too, which Keras leaves out, so that the run ends with the weights of an unbroken
-    one if the data come in the same order.
+    leaves a file that no longer loads (Keras #20463), and killed between weights and epoch, one that trains an epoch
+    twice. With `double_checkpoint` the latter remains. Here all is one file, which is renamed when it is whole. It
+    holds the states of the model's random generators too, which Keras leaves out, so that the run ends with the weights
+    of an unbroken one if the data come in the same order.
 
     Args:
         backup_dir: Folder of the backup, made if missing. Each run has its own.
@@ -99,7 +99,7 @@ def epochs_done(backup_dir: Path) -> int:
 def weights_of(model: keras.Model, said: dict[str, Any] | None = None) -> bytes:
     """The contents of a `.weights.h5` file.
 
-    Made in memory, for h5py 3.14 ends the process (SIGSEGV) where it cannot write to its file.
+    Made in memory, for h5py ends the process by SIGSEGV where it cannot write to its file (h5py #914; 3.14 still does).
 
     Args:
         model: The model.

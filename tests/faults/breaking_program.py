@@ -175,7 +175,7 @@ def persevere(words, out):
     """Runs a command that is killed again and again, later each time, and goes on each time; what each left."""
     left, resumed = [], []
     for attempt in range(20):
-        arguments = {"words": words + resumed, "seconds": 2 + attempt}
+        arguments = {"words": words + resumed, "seconds": 1.5 + 0.75 * attempt}
         ending = outcome({"action": "command", "arguments": arguments})
         begun = (
             all((Path(out) / name).exists() for name in ("run.json", "checkpoint")) or (Path(out) / "chain").exists()

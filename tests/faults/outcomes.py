@@ -32,7 +32,7 @@ def outcomes_of(cases):
     keys = ("action", "arguments", "event")
     listed = [dict(zip(keys, case, strict=False)) for case in cases.values()]
     with started("tests.faults.breaking_program", json.dumps(listed, default=str), stderr=subprocess.PIPE) as program:
-        printed, errors = program.communicate(timeout=900)
+        printed, errors = program.communicate(timeout=1_800)
     lines = [line for line in printed.splitlines() if line.startswith("OUTCOMES")]
     assert lines, errors[-3000:]
     return dict(zip(cases, json.loads(lines[0].removeprefix("OUTCOMES")), strict=True))
