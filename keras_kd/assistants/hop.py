@@ -60,7 +60,7 @@ class Hop:
     def restore(self, lessons: Lessons, folder: HopFolder) -> None:
         """Gives the student the weights of a hop that came to its end."""
         self._build(lessons)
-        self.student.load_weights(folder.weights)
+        folder.load(self.student, folder.weights)
 
     def _build(self, lessons: Lessons) -> None:
         if not self.student.built and (x := lessons.probe()) is not None:

@@ -55,7 +55,7 @@ class KeepBest(keras.callbacks.Callback):
             # A run that was interrupted in its first epoch, and goes on in the same process, has weights that moved.
             self._folder.save_state(self.model, 0)
             return
-        self.model.load_weights(self._folder.state(self._state))
+        self._folder.load(self.model, self._folder.state(self._state))
         if self._epochs:
             load_seeds(self.model, dict(self._epochs[-1]["seeds"]))
 
@@ -95,7 +95,7 @@ class KeepBest(keras.callbacks.Callback):
         """Gives the student its best weights, and says which epoch's they are."""
         best = self.best_epoch()
         if best is not None:
-            self._student.load_weights(self._folder.best(best))
+            self._folder.load(self._student, self._folder.best(best))
         return best
 
     def history(self) -> dict[str, list[float]]:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ class HopFolder:
 
     def finished(self) -> HopRecord | None:
         """The record of a hop that came to its end."""
-        file = self._path / "hop.json"
-        return HopRecord(**json.loads(file.read_text("utf-8"))) if file.exists() else None
+        record = read_json(self._path / "hop.json", _is_record)
+        return None if record is None else HopRecord(**record)
 
     def finish(self, record: HopRecord) -> None:
         """Writes the record, and takes away what was needed to go on."""
@@ -68,9 +68,23 @@ class HopFolder:
         with whole(file) as partial:
             partial.write_bytes(weights_of(model))
 
+    def load(self, model: keras.Model, file: Path) -> None:
+        """Reads weights.
+
+        Raises:
+            ValueError: If the file is damaged, or of another model.
+        """
+        try:
+            model.load_weights(file)
+        except Exception as error:  # h5py and Keras raise all kinds of errors on a broken file
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(
+                f"`{OWNER}`: {file} is damaged, or of another model ({reason}). Delete {self._path} to train it anew."
+            ) from error
+
     def read_epochs(self) -> list[Any]:
         """What was written down of each epoch."""
-        return json.loads(self._epochs.read_text("utf-8")) if self._epochs.exists() else []
+        return read_json(self._epochs, _are_epochs) or []
 
     def write_epochs(self, epochs: list[Any]) -> None:
         """Writes down what there is to say of each epoch."""
@@ -120,6 +134,46 @@ def write_json(path: Path, contents: Any) -> None:
     write_text(path, json.dumps(contents, indent=1))
 
 
+def read_json(path: Path, holds: Callable[[Any], bool]) -> Any:
+    """Reads what `write_json` wrote; `None` where there is no such file.
+
+    Args:
+        path: The file.
+        holds: Whether what was read can have been written.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        if holds(read := json.loads(path.read_text("utf-8"))):
+            return read
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError(f"`{OWNER}`: {path} is damaged. Delete {path.parent} to begin anew.")
+
+
+def _is_record(read: Any) -> bool:
+    kinds = {"name": str, "parameters": int, "bytes": int, "history": dict, "results": dict, "seconds": float | int}
+    return _has(read, {**kinds, "best_epoch": int | None}) and set(read) == {field.name for field in fields(HopRecord)}
+
+
+def _are_epochs(read: Any) -> bool:
+    return isinstance(read, list) and all(
+        _has(epoch, {"logs": dict, "seconds": float | int, "seeds": dict}) and _are_numbers(epoch["logs"].values())
+        for epoch in read
+    )
+
+
+def _has(read: Any, kinds: Mapping[str, Any]) -> bool:
+    return isinstance(read, dict) and all(name in read and isinstance(read[name], kind) for name, kind in kinds.items())
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, float | int) for value in values)
+
+
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Takes a folder for a chain, or finds that it is this chain's already.
 
@@ -131,7 +185,7 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
         ValueError: If it holds another chain.
     """
     file, settings = folder / "chain.json", json.loads(json.dumps(settings, default=str))
-    held = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    held = read_json(file, lambda read: isinstance(read, dict)) or {}
     for name, value in settings.items():
         if held.get(name, value) != value:
             raise ValueError(
