@@ -53,11 +53,12 @@ def test_a_manifest_is_whole_or_refused(cache, original, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_any_field_of_a_manifest_may_be_anything(cache, original):
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_any_field_of_a_manifest_may_be_anything(step, cache, original):
     contents = json.loads((original / "manifest.json").read_bytes())
-    cases = dict(changes(contents))
+    cases = dict(list(changes(contents))[::step])
     passed = {what for what, content in cases.items() if check(cache, original, content, what)}
-    assert len(cases) > 500
+    assert len(cases) > 500 / step
     # What tells a cache from others, and nothing reads.
     assert passed == {what for what in cases if what.startswith("('data_fingerprint',)")}
 
@@ -134,7 +135,7 @@ def test_the_records_of_the_test_are_those_of_tensorflow(original):
     assert (original / SHARD).read_bytes().startswith(record(Manifest.read(original).plan.header(1)))
 
 
-@pytest.mark.parametrize("length", [1000, 10**10, 2**50, 2**63 - 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("length", [1000, 2**50, 2**64 - 1])
 @pytest.mark.parametrize("begun", [False, True], ids=["a shard", "begun"])
 def test_a_record_that_claims_to_be_huge_is_no_record(length, begun, original, cache):
     plan = Manifest.read(original).plan
@@ -163,7 +164,7 @@ def test_a_sound_record_of_an_odd_header_is_damage_or_another_cache(header, orig
     }
 
 
-@pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [97, pytest.param(1, marks=pytest.mark.slow)])
 def test_cache_teacher_takes_any_manifest_for_damage_or_for_another_cache(step, original, cache):
     plan, contents = Manifest.read(original).plan, json.loads((original / "manifest.json").read_bytes())
     told = rf"`cache_teacher`: {cache} holds a cache of .* Choose another folder\."

@@ -58,7 +58,10 @@ def check_media(folder, column, name, cases):
     return read_at_all
 
 
-@pytest.mark.parametrize("form", ["png", "jpeg", "gif", "bmp"])
+RARER = [pytest.param(form, marks=pytest.mark.slow) for form in ("gif", "bmp")]
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", *RARER])
 def test_images(form, tmp_path):
     cases = damaged(encoded(form), tmp_path / "ran")
     assert check_media(tmp_path, "image", f"a.{form}", {"sound": encoded(form)}) == 1
@@ -73,6 +76,7 @@ def test_sounds(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_texts(tmp_path):
     cases = damaged("Grüße, 再见".encode(), tmp_path / "ran")
     assert 0 < check_media(tmp_path, "text_file", "a.txt", cases) < len(cases)
@@ -159,6 +163,7 @@ def test_an_image_that_would_fill_the_memory_is_not_decoded(name, tmp_path):
         assert outcome(load, folder, told=told) is None
 
 
+@pytest.mark.slow
 def test_a_folder_of_damaged_images_names_the_one(tmp_path):
     for label in "ab":
         (tmp_path / label).mkdir()
