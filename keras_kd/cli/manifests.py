@@ -18,6 +18,7 @@ from keras_kd.data.multimodal.source import SPLITS
 from keras_kd.export.serving import input_specs
 from keras_kd.modalities.branches import speech_front_end
 from keras_kd.modalities.presence import kept, presence_key
+from keras_kd.whole_files import whole, write_text
 
 TOY = "toy"
 # Of the spectrogram: 256 and 128 samples at 8 kHz.
@@ -159,7 +160,7 @@ def open_examples(options: argparse.Namespace) -> Examples:
 
 def tell_skipped(source: MultimodalSource, out: Path, shown: int = 5) -> None:
     """Prints how many rows were left out and the first of them, and writes all to `skipped.txt`."""
-    (out / "skipped.txt").write_text("".join(f"{line}\n" for line in source.skipped), encoding="utf-8")
+    write_text(out / "skipped.txt", "".join(f"{line}\n" for line in source.skipped))
     print(f"Bad rows left out: {len(source.skipped)}, listed in {out / 'skipped.txt'}.")
     for line in source.skipped[:shown]:
         print(f"  {line}")
@@ -202,3 +203,12 @@ def _text(options: argparse.Namespace) -> int | Text:
     if "text" not in texts:
         raise ValueError(f"--vocabulary must be that of `text`. Received: {options.vocabulary}, of {', '.join(texts)}")
     return texts["text"]
+
+
+def write_vocabulary(source: MultimodalSource, out: Path) -> list[str]:
+    """Writes `vocabulary.json` where there is text; names of what was written."""
+    if not any(isinstance(spec, Text) for spec in source.modalities.values()):
+        return []
+    with whole(out / "vocabulary.json") as file:
+        source.save_vocabulary(file)
+    return ["vocabulary.json"]

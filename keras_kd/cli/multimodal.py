@@ -15,7 +15,7 @@ import tensorflow as tf
 from keras_kd import plots
 from keras_kd.cache import store
 from keras_kd.cli.lessons import TEMPERATURE, optimizer_for, refuse_scores, told_of
-from keras_kd.cli.manifests import TOY, Examples, add_data_options, open_examples, tell_skipped
+from keras_kd.cli.manifests import TOY, Examples, add_data_options, open_examples, tell_skipped, write_vocabulary
 from keras_kd.cli.models import load_model, teacher_of
 from keras_kd.cli.runs import (
     CHECKPOINT,
@@ -28,7 +28,6 @@ from keras_kd.cli.runs import (
     save_picture,
     write_record,
 )
-from keras_kd.data.multimodal import Text
 from keras_kd.data.multimodal.source import SPLITS
 from keras_kd.distiller import Distiller
 from keras_kd.export import export_student
@@ -248,7 +247,7 @@ def _finish(out: Path, teacher: Role, student: Role, examples: Examples, setting
     if any(isinstance(layer, ModalityDropout) for layer in student.model.layers):
         figures["subsets"] = {"+".join(subset): _on_subset(student, subset) for subset in _subsets(student)}
         print(f"\n{_table(figures['subsets'])}\n")
-    written = [*_write_vocabulary(out, examples), *_write_histories(out, settings)]
+    written = [*write_vocabulary(examples.source, out), *_write_histories(out, settings)]
     facts = {"modalities": student.modalities, "class_names": examples.source.class_names}
     write_record(out, {**settings, **figures, **facts, "skipped": len(examples.source.skipped)})
     models = ["student.keras"] if settings["teacher"] else ["teacher.keras", "student.keras"]
@@ -257,11 +256,6 @@ def _finish(out: Path, teacher: Role, student: Role, examples: Examples, setting
         f"{', '.join(written)}"
     )
     return 0
-
-
-def _write_vocabulary(out: Path, examples: Examples) -> Iterator[str]:
-    if any(isinstance(spec, Text) for spec in examples.source.modalities.values()):
-        yield examples.source.save_vocabulary(out / "vocabulary.json").name
 
 
 def _write_histories(out: Path, settings: Mapping[str, Any]) -> list[str]:
