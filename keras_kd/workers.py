@@ -74,7 +74,7 @@ class RunsOnWorkers:
         def step(data):
             logs = step_function(data)
             if step_function == self.train_step:
-                _average([v for v in self.student.non_trainable_weights if v.value.dtype.is_floating], _rows(data))
+                _average(_statistics(self.student), _rows(data))
             # Keras takes the mean over the first axis of what is logged, and a scalar has none (keras #20329).
             return {name: keras.ops.reshape(value, (1,)) for name, value in logs.items()}
 
@@ -99,6 +99,12 @@ def _rows(batch: Any) -> tf.Tensor:
 def _zero_without(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """The values; zeros where there are no rows, of which BatchNormalization makes NaN."""
     return tf.where(rows > 0, values, tf.zeros((), values.dtype))
+
+
+def _statistics(model: keras.Model) -> list[keras.Variable]:
+    """What moves without being trained; not what is frozen, which may be large."""
+    own = [variable for layer in model._flatten_layers() for variable in layer._non_trainable_variables]
+    return [variable for variable in own if variable.value.dtype.is_floating]
 
 
 def _average(variables: Sequence[keras.Variable], rows: tf.Tensor) -> None:

@@ -114,10 +114,10 @@ def test_what_only_reading_would_tell_is_left_alone(x):
     assert batch_spec(x) is None
 
 
-def test_distributed_data_is_left_alone():
+def test_distributed_data_are_what_a_replica_sees_of_them():
     dataset = tf.data.Dataset.from_tensor_slices(FLOATS).batch(2)
     distributed = tf.distribute.MirroredStrategy(["CPU:0"]).experimental_distribute_dataset(dataset)
-    assert batch_spec(distributed) is None
+    assert batch_spec(distributed) == (tf.TensorSpec((None, *FLOATS.shape[1:]), tf.float32), None)
 
 
 def test_float64_becomes_the_float_type_of_keras():

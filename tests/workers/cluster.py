@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-TIMEOUT = 600
+TIMEOUT = 1200
 
 
 def free_ports(count):
