@@ -46,7 +46,7 @@ class TakesFiniteSteps:
         parts_first = {**{name: value for name, value in losses.items() if name != "loss"}, "loss": losses["loss"]}
         seen = in_order(read, self._speakers(teacher, student), parts_first, gradients)
         sums = floats([*losses.values(), *gradients.values()])
-        return self._finite_steps.take(learn, sums, seen, before, self.get_metrics_result)
+        return self._finite_steps.take(learn, sums, seen, before, self._results_as_they_stand)
 
     def _speakers(self, teacher: Signals | EnsembleSignals, student: Signals) -> dict[str, Signals]:
         """What was said in a step, by who said it; what a cache holds is finite."""

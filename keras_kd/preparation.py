@@ -87,15 +87,15 @@ def prepare_for(distiller: "Distiller", x: Any, y: Any) -> None:
             )
         if not distiller.optimizer.built:
             distiller.optimizer.build(distiller.trainable_variables)
-        _build_metrics(distiller, y, student)
+        _build_compiled(distiller, y, student)
     distiller._teaching.prepared = True
 
 
-def _build_metrics(distiller: "Distiller", y: Any, student: Signals) -> None:
-    """Spares `fit` its own symbolic pass, in which Keras would do this by tracing all that is compiled."""
-    metrics = distiller._compile_metrics
-    if y is not None and metrics is not None and not metrics.built:
-        metrics.build(y, student.structure)
+def _build_compiled(distiller: "Distiller", y: Any, student: Signals) -> None:
+    """Spares `fit` a second trace of the step: Keras builds what is compiled in the first."""
+    for compiled in (distiller._compile_loss, distiller._compile_metrics):
+        if y is not None and compiled is not None and not compiled.built:
+            compiled.build(y, student.structure)
 
 
 def _check_teaching(distiller: "Distiller", x: Any) -> None:

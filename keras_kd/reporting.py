@@ -24,6 +24,13 @@ class ReportsThePhase:
         compiled = {name: result for name, result in compiled.items() if name not in own}
         return {**{name: own[name].result() for name in (*means, *asked)}, **compiled}
 
+    def _results_as_they_stand(self) -> dict[str, Any]:
+        """All that may be logged, by name; without labels the compiled metrics are never built."""
+        compiled = self._compile_metrics
+        unbuilt = compiled is not None and not compiled.built
+        own = {mean.name: mean.result() for mean in (self._loss_tracker, *self._means)}
+        return own if unbuilt else {**self.get_metrics_result(), **own}
+
     def _get_metrics_result_or_logs(self, logs: Any) -> Any:
         # Keras reports every metric that a model owns; a distiller those that the phase has updated.
         if self._compile_metrics is not None and not self._compile_metrics.built:
