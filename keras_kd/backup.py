@@ -61,17 +61,13 @@ class BackupAndRestore(keras.callbacks.Callback):
         if not self.model.optimizer.built:
             with self.model.distribute_strategy.scope():
                 self.model.optimizer.build(self.model.trainable_variables)
-        self.model.load_weights(self._path)
-        with h5py.File(self._path) as file:
-            load_seeds(self.model, {name: value[()] for name, value in file[OWN].items()})
+        load_weights(self.model, self._path)
         self.model._initial_epoch = done  # as Keras's does; `fit` reads it next
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        said: dict[str, Any] = {"epoch": epoch + 1}
-        save_seeds(self.model, said)
         with whole(self._path) as file:
-            file.write_bytes(weights_of(self.model, said))
+            file.write_bytes(weights_of(self.model, epoch=epoch + 1))
 
     def on_train_end(self, logs: Any = None) -> None:
         if self._delete:
@@ -96,21 +92,30 @@ def epochs_done(backup_dir: Path) -> int:
         raise ValueError(f"`BackupAndRestore`: {path} is damaged, or no backup. Delete it to begin anew.") from error
 
 
-def weights_of(model: keras.Model, said: dict[str, Any] | None = None) -> bytes:
-    """The contents of a `.weights.h5` file.
+def weights_of(model: keras.Model, **said: int) -> bytes:
+    """The contents of a `.weights.h5` file, with the states of the model's random generators.
 
     Made in memory, for h5py ends the process by SIGSEGV where it cannot write to its file (h5py #914; 3.14 still does).
 
     Args:
         model: The model.
-        said: What else the file says, numbers and arrays by name. Defaults to nothing.
+        **said: What else the file says.
     """
     memory = _Memory()
     model.save_weights(memory)
+    own: dict[str, Any] = {**said}
+    save_seeds(model, own)
     with h5py.File(memory, "a") as file:
-        for name, value in (said or {}).items():
+        for name, value in own.items():
             file[f"{OWN}/{name}"] = value
     return memory.getvalue()
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Gives a model what `weights_of` wrote down."""
+    model.load_weights(path)
+    with h5py.File(path) as file:
+        load_seeds(model, {name: value[()] for name, value in file.get(OWN, {}).items()})
 
 
 class _Memory(io.BytesIO):

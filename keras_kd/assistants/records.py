@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_kd.assistants.per_hop import OWNER
-from keras_kd.backup import weights_of
+from keras_kd.backup import load_weights, weights_of
 from keras_kd.whole_files import whole, write_text
 
 
@@ -75,7 +75,7 @@ class HopFolder:
             ValueError: If the file is damaged, or of another model.
         """
         try:
-            model.load_weights(file)
+            load_weights(model, file)
         except Exception as error:  # h5py and Keras raise all kinds of errors on a broken file
             reason = " ".join(str(error).split())[:300]
             raise ValueError(
