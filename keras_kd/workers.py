@@ -97,8 +97,8 @@ def _rows(batch: Any) -> tf.Tensor:
 
 
 def _zero_without(rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """The values; zeros where there are no rows, of which BatchNormalization makes NaN."""
-    return tf.where(rows > 0, values, tf.zeros((), values.dtype))
+    """The values; zeros where there are no rows, of which BatchNormalization makes NaN. Indices stay as they are."""
+    return tf.where(rows > 0, values, tf.zeros((), values.dtype)) if values.dtype.is_floating else values
 
 
 def _statistics(model: keras.Model) -> list[keras.Variable]:
