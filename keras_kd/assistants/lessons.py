@@ -17,6 +17,7 @@ from keras_kd.teachers import Ensemble, Teacher
 
 SHUFFLED_TOGETHER = 10_000
 BATCH_SIZE = 32
+ENDLESS = -1  # as `tf.data` counts
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,11 @@ class Lessons:
         return None if specs is None else probe_of_spec(specs[0])
 
     def fit(self, learner: keras.Model, initial_epoch: int, callbacks: Sequence[keras.callbacks.Callback]) -> None:
-        """Trains a learner, with callbacks after the user's own."""
+        """Trains a learner, with callbacks after the user's own; an endless data set goes on where it was."""
+        steps = self.more.get("steps_per_epoch")
+        is_endless = steps and hasattr(self.x, "cardinality") and int(self.x.cardinality()) == ENDLESS
         learner.fit(
-            self.x,
+            self.x.skip(initial_epoch * steps) if is_endless else self.x,
             self.y,
             validation_data=self.validation_data,
             epochs=self.epochs,
@@ -89,7 +92,8 @@ class Lessons:
 def cached(lessons: Lessons, teachers: Mapping[int, Any], folder: Path, options: Mapping[str, Any]) -> Lessons:
     """Asks each teacher once, or reads what an earlier hop has kept of it: lessons that carry what they said.
 
-    Single examples are shuffled and batched; batches stay as they are.
+    Single examples are shuffled and batched, in one endless stream where they can be counted, so that a hop that was
+    interrupted goes on with the batch at which it stopped; batches stay as they are.
 
     Args:
         lessons: Their source is in its stable order.
@@ -107,8 +111,11 @@ def cached(lessons: Lessons, teachers: Mapping[int, Any], folder: Path, options:
     if not Examples.of(source, OWNER, spec=manifest.contents["data"]["inputs"]).batched:
         count = int(opened.cardinality())
         together = min(count, SHUFFLED_TOGETHER) if count > 0 else SHUFFLED_TOGETHER
-        opened = opened.shuffle(together) if more.get("shuffle", True) else opened
+        opened = opened.shuffle(together, seed=options.get("seed", 0)) if more.get("shuffle", True) else opened
         opened = opened.batch(lessons.batch_size or BATCH_SIZE).prefetch(2)
+        if count > 0:
+            more.setdefault("steps_per_epoch", int(opened.cardinality()))
+            opened = opened.repeat()
     # The data set shuffles; Keras 3.15 warns of its own default.
     return replace(lessons, x=opened, y=None, cached=True, more={**more, "shuffle": False})
 

@@ -78,13 +78,15 @@ def _run(out: Path, options: argparse.Namespace) -> int:
     keras.utils.set_random_seed(options.seed)
     source = data.load(options.dataset)
     shape = _common_shape(models, source)
-    chain = _chain([model for _, model in models], options, steps=-(-len(source.train) // options.batch_size))
+    steps = -(-len(source.train) // options.batch_size)
+    chain = _chain([model for _, model in models], options, steps)
     scale = None if options.train_teacher else scale_for(teacher, shape, source)
     form = {"transform": data.input_transform(source, shape, scale=scale), "batch_size": options.batch_size}
     begin(out, _settings(options), options.resume, CHAIN)
     try:
         chain.fit(
-            **_lessons(options, source, teacher_form(source, shape, scale), form),
+            **_lessons(options, in_memory(teacher_form(source, shape, scale))),
+            steps_per_epoch=steps,
             validation_data=data.pipeline(source.validation, **form),
             epochs=options.epochs,
             folder=out / CHAIN,
@@ -149,17 +151,21 @@ def _chain(models: list[keras.Model], options: argparse.Namespace, steps: int) -
     return chain
 
 
-def _lessons(
-    options: argparse.Namespace, source: data.Source, examples: tf.data.Dataset, form: Mapping[str, Any]
-) -> dict[str, Any]:
+def _lessons(options: argparse.Namespace, examples: tf.data.Dataset) -> dict[str, Any]:
     """What the hops are trained on: batches, or single examples where their teachers are cached."""
-    batches = data.pipeline(source.train, training=True, seed=options.seed, **form)
-    if not options.cache:
-        return {"x": batches, "shuffle": False}  # the pipeline does; Keras 3.15 warns if left to think that it should
-    own = [batches] if options.train_teacher else []  # nobody is cached who would teach it
+
+    def batches() -> tf.data.Dataset:
+        # An endless stream for each hop, so that a resumed one goes on with the batch at which it stopped.
+        shuffled = examples.shuffle(examples.cardinality(), seed=options.seed, reshuffle_each_iteration=True)
+        return shuffled.batch(options.batch_size).prefetch(tf.data.AUTOTUNE).repeat()
+
+    own = [batches()] if options.train_teacher else []  # nobody is cached who would teach it
     hops = len(options.assistant) + 1
+    if not options.cache:
+        # It is shuffled; Keras 3.15 warns if it is left to think that it should.
+        return {"x": own + [batches() for _ in range(hops)], "shuffle": False}
     return {
-        "x": own + [in_memory(examples)] * hops,
+        "x": own + [examples] * hops,
         "batch_size": [None] * len(own) + [options.batch_size] * hops,
         "cache": True,
     }

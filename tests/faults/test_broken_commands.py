@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 layers = keras.layers
 
 LEARNT = ("--dataset", "digits", "--epochs", "4", "--seed", "3")
-COMMANDS = ("distill", "adversarial", "chain", "multimodal")
+COMMANDS = ("distill", "adversarial", "chain", "chain --cache", "multimodal")
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +31,8 @@ def root(tmp_path_factory):
 def words(command, root, out):
     if command == "multimodal":
         return [command, "--manifest", "toy", "--epochs", "3", "--modality-dropout", "0.2", "--out", str(out)]
-    return [
-        command,
-        "--teacher",
-        f"{root}/teacher.keras",
-        "--student",
-        f"{root}/student.keras",
-        *LEARNT,
-        "--out",
-        str(out),
-    ]
+    models = ["--teacher", str(root / "teacher.keras"), "--student", str(root / "student.keras")]
+    return [*command.split(), *models, *LEARNT, "--out", str(out)]
 
 
 @pytest.fixture(scope="module")
