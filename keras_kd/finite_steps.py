@@ -67,25 +67,29 @@ class FiniteSteps:
         policy: `"raise"` ends the training, `"skip"` goes on with the next batch.
 
     Raises:
-        ValueError: If the policy is another, or `"skip"` is to be agreed upon by several replicas.
+        ValueError: If the policy is another, or `"skip"` meets a strategy.
     """
 
     def __init__(self, distiller: keras.Model, policy: str):
         self._owner, self.policy = f"`{type(distiller).__name__}`", policy
-        self._alone = distiller.distribute_strategy.num_replicas_in_sync == 1
+        strategy = distiller.distribute_strategy
+        with strategy.scope():
+            free = tf.__internal__.distribute.strategy_supports_no_merge_call()
+        # Elsewhere an update meets the other replicas, or those it might have, which the branch of a condition cannot.
+        self._alone = free and strategy.num_replicas_in_sync == 1
         if policy not in POLICIES:
             raise ValueError(
                 f"{self._owner}: `on_nonfinite` must be one of {list(POLICIES)}. Received: on_nonfinite={policy!r}."
             )
         if policy == "skip" and not self._alone:
             raise ValueError(
-                f"{self._owner}: on_nonfinite='skip' needs one replica, for all would have to skip together. Received "
-                "several. Take 'raise', and go on from a checkpoint."
+                f"{self._owner}: on_nonfinite='skip' goes without a strategy only, for its replicas would have to skip "
+                f"together. Received: {type(strategy).__name__}. Take 'raise', and go on from a backup."
             )
         self._words: list[str] = []
         self._logged: list[str] = []
         self._epoch, self._batch = 0, 0
-        with distiller.distribute_strategy.scope():
+        with strategy.scope():
             # How many steps were found since it was read, and the place of the first one's first tensor.
             self._found = tf.Variable(
                 [0, 0],
@@ -127,7 +131,7 @@ class FiniteSteps:
 
         if self._alone:
             logs = tf.cond(sound, learnt, unharmed)
-        else:  # an update waits for the other replicas, which the branch of a condition cannot
+        else:
             tf.cond(sound, lambda: None, lambda: self._note(seen))
             logs = learn()
         return {**logs, FOUND: tf.cast(tf.identity(self._found)[0], "float32")}

@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_models import assert_same, compiled_distiller, cross_entropy, examples, mlp, values_of
 
 import keras_kd as kd
@@ -181,3 +182,15 @@ def test_the_policy_is_checked_and_comes_back_with_the_distiller(tmp_path):
     text = "`Distiller`: `on_nonfinite` must be one of ['raise', 'skip']. Received: on_nonfinite='ignore'."
     with pytest.raises(ValueError, match=re.escape(text)):
         loaded.compile("sgd", on_nonfinite="ignore")
+
+
+def test_replicas_cannot_skip_and_say_that_they_have_learnt():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        distiller = compiled_distiller(mlp(), mlp(7, seed=1))
+        text = "on_nonfinite='skip' goes without a strategy only, for its replicas would have to skip together."
+        with pytest.raises(ValueError, match=text):
+            distiller.compile("sgd", cross_entropy(), on_nonfinite="skip")
+    with pytest.raises(
+        FloatingPointError, match=r"in batch 3 of epoch 1.* The student has learnt from it: load the last"
+    ):
+        fitted(distiller, spoilt(X), Y)
