@@ -31,7 +31,7 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
         zip(("y_train", "y_val", "y_test"), y, strict=True)
     )
-    live, cached, exported, learnt, assisted, several, played = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    live, cached, exported, learnt, assisted, several, played, spread = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     exec(live, names)
     logits = names["student"].predict(x[2], verbose=0)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
@@ -67,6 +67,10 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     logged = {name: np.array(values) for name, values in names["adversarial"].history.history.items()}
     terms = 0.3 * logged["student_loss"] + 0.7 * logged["soft_targets"] + 0.1 * logged["adversarial_loss"]
     np.testing.assert_allclose(logged["loss"], terms, rtol=1e-5)
+
+    exec(spread, names)
+    logged = {name: np.array(values) for name, values in names["shared"].history.history.items()}
+    np.testing.assert_allclose(logged["loss"], 0.3 * logged["student_loss"] + 0.7 * logged["soft_targets"], rtol=1e-5)
 
 
 def write_manifest(folder, rng):
