@@ -32,7 +32,7 @@ def values_of(
     values = objective.values(
         _gathered(teacher, objective.teacher_taps, objective.compares_logits),
         _gathered(student, objective.student_taps, objective.compares_logits),
-        labels={name: None if of is None else others.all_gather(of, axis=0) for name, of in labels.items()},
+        labels={name: None if of is None else _everywhere(of) for name, of in labels.items()},
         **context,
     )
     return {name: _rows(of_output, start, count) for name, of_output in values.items()}
@@ -46,10 +46,14 @@ def _gathered(signals: Any, taps: Sequence[str], outputs: bool) -> Any:
 
 
 def _whole(name: str, tensor: tf.Tensor) -> tf.Tensor:
-    gather, mask = tf.distribute.get_replica_context().all_gather, mask_of(tensor)
-    whole = gather(tensor, axis=0)
+    mask, whole = mask_of(tensor), _everywhere(tensor)
     whole.set_shape((None, *tensor.shape[1:]))
-    return whole if mask is None else with_mask(tf.cast(gather(tf.cast(mask, "int32"), axis=0), "bool"), whole)
+    return whole if mask is None else with_mask(tf.cast(_everywhere(tf.cast(mask, "int32")), "bool"), whole)
+
+
+def _everywhere(tensor: tf.Tensor) -> tf.Tensor:
+    # Several workers gather what has a device (TensorFlow 2.21), and the argument of a function has none.
+    return tf.distribute.get_replica_context().all_gather(tf.identity(tensor), axis=0)
 
 
 def _rows(values: tf.Tensor, start: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -89,6 +89,14 @@ def sharded(scope, folder):
     return model.fit(data, epochs=EPOCHS, shuffle=False, verbose=0).history, weights_of(model)
 
 
+def related(scope, folder):
+    """An objective that compares the examples of the global batch, of which each worker has a part."""
+    with scope:
+        keras.utils.set_random_seed(5)
+        model = compiled_distiller(mlp(), teacher(), kd.objectives.SimilarityPreserving("hidden", "hidden"))
+    return model.fit(source(), epochs=EPOCHS, shuffle=False, verbose=0).history, weights_of(model)
+
+
 def with_normalisation(synchronized):
     keras.utils.set_random_seed(3)
     normalisation = keras.layers.BatchNormalization(synchronized=synchronized, momentum=0.5)

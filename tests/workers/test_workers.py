@@ -10,7 +10,7 @@ import pytest
 from tests.distiller.small_models import answers
 from tests.workers import cluster, runs
 
-LONG = ("cached", "cached_on_disk", "cached_by_id", "sharded", "normalised", "shuffled")
+LONG = ("cached", "cached_on_disk", "cached_by_id", "sharded", "related", "normalised", "shuffled")
 FOUR = ("live", "cached", "sharded", "normalised")
 
 
