@@ -34,7 +34,8 @@ def read_history(path: str | PathLike) -> dict[str, list[float]]:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {}) if name != "epoch"}
     except (csv.Error, TypeError, ValueError) as error:
-        raise ValueError(f"`read_history`: {path} is no table of numbers by epoch ({error}). Take it away.") from error
+        reason = str(error)[:200]  # it has what was read in it
+        raise ValueError(f"`read_history`: {path} is no table of numbers by epoch ({reason}). Take it away.") from error
 
 
 def learning_curves(

@@ -135,7 +135,8 @@ def _cell(path: Path, text: str | None, name: str, epoch: int) -> float | None:
     except (TypeError, ValueError):
         value = None
     if not is_number(value):
-        raise _broken(path, f"`{name}` in row {epoch} must be a finite number. Received: {shortened(text)}")
+        column = name if len(name) <= 60 else f"{name[:60]}..."
+        raise _broken(path, f"`{column}` in row {epoch} must be a finite number. Received: {shortened(text)}")
     return value
 
 
