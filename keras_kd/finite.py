@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_kd.signals import Signals
@@ -28,7 +29,11 @@ def in_order(
     gradients: Mapping[str, Any],
 ) -> dict[str, tf.Tensor]:
     """What a step has read and computed, in the order in which it arose, by the words for NaN or infinity in it."""
-    parts = {f"the data hold NaN or infinity in `{name}`": part for name, part in data.items()}
+    parts = {
+        f"the data hold NaN or infinity in `{name}{''.join(f'[{key!r}]' for key in keys)}`": part
+        for name, structure in data.items()
+        for keys, part in keras.tree.flatten_with_path(structure)
+    }
     for speaker, said in speakers.items():
         for name, part in {**said.outputs, **said.taps}.items():
             parts[f"{speaker} gave NaN or infinity in `{name}`"] = part

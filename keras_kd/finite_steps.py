@@ -50,9 +50,12 @@ class TakesFiniteSteps:
 
     def _speakers(self, teacher: Signals | EnsembleSignals, student: Signals) -> dict[str, Signals]:
         """What was said in a step, by who said it; what a cache holds is finite."""
+        source, weights = self._teaching.source, {}
         said = teacher.members if isinstance(teacher, EnsembleSignals) else [teacher]
-        names = [f"the teacher `{member.name}`" for member in getattr(self._teaching.source, "members", ())]
-        return {**dict(zip(names, said, strict=False)), f"the student `{self.student.name}`": student}
+        if isinstance(teacher, EnsembleSignals) and teacher.weighs_examples:
+            weights = {f"the teacher `{source.name}`": Signals.of({"Ensemble.weights": teacher.weights})}
+        names = [f"the teacher `{member.name}`" for member in getattr(source, "members", ())]
+        return {**dict(zip(names, said, strict=False)), **weights, f"the student `{self.student.name}`": student}
 
 
 class FiniteSteps:
