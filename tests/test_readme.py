@@ -31,7 +31,9 @@ def test_the_python_of_the_readme_distils_and_exports(tmp_path, monkeypatch):
     names = dict(zip(("x_train", "x_val", "x_test"), x, strict=True)) | dict(
         zip(("y_train", "y_val", "y_test"), y, strict=True)
     )
-    live, cached, exported, learnt, assisted, several, played, spread = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    live, cached, exported, learnt, assisted, several, played, spread = re.findall(
+        r"```python\n(.*?)```", README, re.DOTALL
+    )
     exec(live, names)
     logits = names["student"].predict(x[2], verbose=0)
     np.testing.assert_allclose(LiteRTModel(tmp_path / "saved_models/mine/student.tflite")(x[2]), logits, atol=1e-5)
