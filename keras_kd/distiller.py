@@ -41,8 +41,8 @@ class Distiller(SavesTheStudent, ReportsThePhase, TakesFiniteSteps, RunsOnWorker
     `teacher_kl` (`KL(teacher || student)` at temperature 1). Those two, or an objective's name in `metrics`, are
     the only things for which `evaluate` runs the teacher.
 
-    A teacher that gives NaN or infinity stops the step with its name, except where XLA compiles the step and drops
-    such checks: there the logged values turn NaN.
+    NaN or infinity in the data, the teacher, the student or the gradients end the training step in which they arise,
+    named with their batch: see `on_nonfinite` in `compile`. In `evaluate` only the teacher is looked at.
 
     Args:
         student: A `keras.Model` that gives logits: Sequential, Functional or subclassed, built or not.
@@ -199,7 +199,8 @@ class Distiller(SavesTheStudent, ReportsThePhase, TakesFiniteSteps, RunsOnWorker
             metrics: As in Keras; a list may also name `"agreement"`, `"teacher_kl"` and objectives.
             on_nonfinite: What NaN or infinity in a training step does. `"raise"` ends the training with a
                 `FloatingPointError` that names tensor and batch; `"skip"` warns, and goes on as if that batch had not
-                been there. Either way the student stays as it was before that batch. Defaults to `"raise"`.
+                been there. Either way the student stays as it was before that batch. Under a strategy it has learnt from
+                it by the time it is told, and `"skip"` is refused. Defaults to `"raise"`.
             **kwargs: Everything else that `keras.Model.compile` takes.
         """
         of_teacher = {*TEACHER_METRICS, *self.objective_names}
