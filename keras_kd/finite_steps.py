@@ -172,7 +172,11 @@ class FiniteSteps:
         if self.policy == "skip":
             warnings.warn(f"{found} Skipped: {count}.", stacklevel=2)
             return
-        state = "learnt nothing from it" if self._alone else "has learnt from it: load the last one saved"
+        if not self._alone:
+            raise FloatingPointError(
+                f"{found} The student has learnt from it. Mend the cause, and load the last one saved."
+            )
         raise FloatingPointError(
-            f"{found} The student {state}. Mend the cause, or leave such batches out: `compile(on_nonfinite='skip')`."
+            f"{found} The student learnt nothing from it. Mend the cause, or leave such batches out: "
+            "`compile(on_nonfinite='skip')`."
         )

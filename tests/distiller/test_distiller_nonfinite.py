@@ -191,6 +191,6 @@ def test_replicas_cannot_skip_and_say_that_they_have_learnt():
         with pytest.raises(ValueError, match=text):
             distiller.compile("sgd", cross_entropy(), on_nonfinite="skip")
     with pytest.raises(
-        FloatingPointError, match=r"in batch 3 of epoch 1.* The student has learnt from it: load the last"
+        FloatingPointError, match=r"in batch 3 of epoch 1.* The student has learnt from it. Mend the cause, and load"
     ):
         fitted(distiller, spoilt(X), Y)
