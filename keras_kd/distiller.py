@@ -199,8 +199,8 @@ class Distiller(SavesTheStudent, ReportsThePhase, TakesFiniteSteps, RunsOnWorker
             metrics: As in Keras; a list may also name `"agreement"`, `"teacher_kl"` and objectives.
             on_nonfinite: What NaN or infinity in a training step does. `"raise"` ends the training with a
                 `FloatingPointError` that names tensor and batch; `"skip"` warns, and goes on as if that batch had not
-                been there. Either way the student stays as it was before that batch. Under a strategy it has learnt from
-                it by the time it is told, and `"skip"` is refused. Defaults to `"raise"`.
+                been there. Either way the student stays as it was before that batch. Under a strategy it has learnt
+                from it by the time it is told, and `"skip"` is refused. Defaults to `"raise"`.
             **kwargs: Everything else that `keras.Model.compile` takes.
         """
         of_teacher = {*TEACHER_METRICS, *self.objective_names}
