@@ -12,6 +12,7 @@ from keras_kd.cache.layout import Layout
 from keras_kd.cache.soundness import check_facts, check_layout, check_shards
 
 FORMAT = 1
+SHOWN = 300  # characters of what a damaged file says
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,12 @@ class Manifest:
             if known:
                 manifest._check_contents()
         except (ValueError, ArithmeticError, AttributeError, LookupError, TypeError, RecursionError) as error:
-            raise ValueError(f"`open_cache`: {file} is damaged ({error}). Run `cache_teacher` again.") from error
+            said = str(error)[:SHOWN]  # it may name what the file is full of
+            raise ValueError(f"`open_cache`: {file} is damaged ({said}). Run `cache_teacher` again.") from error
         if not known:
+            found = str(manifest.contents["format"])[:SHOWN]
             raise ValueError(
-                f"`open_cache`: {path} has format {manifest.contents['format']}; this version reads format {FORMAT}. "
-                "Make it anew."
+                f"`open_cache`: {path} has format {found}; this version reads format {FORMAT}. Make it anew."
             )
         manifest._check_shards(manifest.checksums)
         return manifest
