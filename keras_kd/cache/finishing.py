@@ -11,6 +11,7 @@ from keras_kd.cache.fingerprints import digest
 from keras_kd.cache.layout import SEED
 from keras_kd.cache.manifest import Manifest, Plan, differences, first_of
 from keras_kd.cache.row_reader import RowReader
+from keras_kd.cache.soundness import DAMAGE
 
 
 def survey(folder: Path, plan: Plan, examples: int | None = None) -> Manifest | list[int]:
@@ -52,10 +53,14 @@ def _manifest(folder: Path, plan: Plan, examples: int | None) -> Manifest | None
         return None
     try:
         manifest = Manifest(folder, json.loads(file.read_text(encoding="utf-8")))
-        count, _ = manifest.examples, manifest.checksums
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None  # damaged: what matters stands in the shards, too
-    _refuse_another(folder, differences(manifest.plan.facts, plan.facts))
+        count, facts = manifest.examples, manifest.plan.facts
+    except DAMAGE:
+        return None  # what matters stands in the shards, too
+    _refuse_another(folder, differences(facts, plan.facts))
+    try:
+        manifest.check_contents()
+    except DAMAGE:
+        return None
     if examples not in (None, count):
         _refuse_another(folder, f"another data set: {count} examples, not {examples}")
     return manifest

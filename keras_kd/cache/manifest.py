@@ -9,10 +9,10 @@ from typing import Any
 from keras_kd.cache import store
 from keras_kd.cache.codecs import codec_of
 from keras_kd.cache.layout import Layout
-from keras_kd.cache.soundness import check_facts, check_layout, check_shards
+from keras_kd.cache.soundness import DAMAGE, check_facts, check_layout, check_shards
+from keras_kd.wording import one_line, shortened
 
 FORMAT = 1
-SHOWN = 300  # characters of what a damaged file says
 
 
 @dataclass(frozen=True)
@@ -175,19 +175,25 @@ class Manifest:
             manifest = cls(path, json.loads(file.read_text(encoding="utf-8")))
             known = manifest.contents["format"] == FORMAT
             if known:
-                manifest._check_contents()
-        except (ValueError, ArithmeticError, AttributeError, LookupError, TypeError, RecursionError) as error:
-            said = str(error)[:SHOWN]  # it may name what the file is full of
-            raise ValueError(f"`open_cache`: {file} is damaged ({said}). Run `cache_teacher` again.") from error
+                manifest.check_contents()
+        except DAMAGE as error:
+            raise ValueError(
+                f"`open_cache`: {file} is damaged ({one_line(error)}). Run `cache_teacher` again."
+            ) from error
         if not known:
-            found = str(manifest.contents["format"])[:SHOWN]
+            found = shortened(str(manifest.contents["format"]))
             raise ValueError(
                 f"`open_cache`: {path} has format {found}; this version reads format {FORMAT}. Make it anew."
             )
         manifest._check_shards(manifest.checksums)
         return manifest
 
-    def _check_contents(self) -> None:
+    def check_contents(self) -> None:
+        """Checks what is written in it, not the shards.
+
+        Raises:
+            ValueError: If it is damaged; or another error of `soundness.DAMAGE`.
+        """
         check_facts(self.contents)
         check_layout(self.plan.layout)
         if self.bytes_per_example != self.plan.bytes_per_example:

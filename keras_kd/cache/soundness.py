@@ -17,6 +17,8 @@ _TEXTS = {
     "augmentation": ("name", "fingerprint"),
 }
 _SHOWN = 60
+# What reading a damaged manifest raises.
+DAMAGE = (ValueError, ArithmeticError, AttributeError, LookupError, TypeError, RecursionError)
 
 
 def check_facts(contents: Mapping[str, Any]) -> None:

@@ -209,7 +209,10 @@ def test_a_folder_that_may_not_be_written_to(there, tmp_path):
     assert os.listdir(Path(closed)) == []
 
 
-def test_an_augmentation_that_draws_from_more_than_its_seed(tmp_path):
+@pytest.mark.parametrize("seed", [None, 3])
+def test_an_augmentation_that_draws_from_more_than_its_seed(seed, tmp_path):
+    tf.random.set_seed(seed)
+
     def shaken(x, seed):
         return x + tf.random.uniform(())
 
