@@ -229,7 +229,7 @@ class Distiller(SavesTheStudent, ReportsThePhase, TakesFiniteSteps, RunsOnWorker
         x = preparation.prepare(self, x, y)
         callbacks = preparation.with_replay(self, x, callbacks)
         count = keras.callbacks.LambdaCallback(on_epoch_begin=self._finite_steps.begin)
-        callbacks = preparation.with_callback(callbacks, count)
+        callbacks = self._callbacks_of_this_worker(preparation.with_callback(callbacks, count))
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:

@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from keras_kd.array_functions import ArrayFunction, shapes_of
 from keras_kd.litert import LiteRTFile, try_out
-
-_GREATEST_TEXT = 600
+from keras_kd.wording import one_line
 
 
 class ForeignLayer(keras.Layer):
@@ -132,10 +131,9 @@ def _loaded(path: Path, load: Callable[[], Any]) -> Any:
 
 def fault_of(error: Exception) -> str:
     """What is wrong with a model file, in one line, from what its loader raised."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if "enable_unsafe_deserialization" in text:  # so ends whatever Keras says of code in a file
+    if "enable_unsafe_deserialization" in str(error):  # so ends whatever Keras says of code in a file
         return "it holds Python code (a Lambda layer), which is not run from a file. Replace it by a Keras layer."
-    return text if len(text) <= _GREATEST_TEXT else f"{text[:_GREATEST_TEXT]} ..."
+    return one_line(error)
 
 
 def _tflite(path: Path) -> ForeignLayer:

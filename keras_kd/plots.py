@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_kd.wording import one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ def read_history(path: str | PathLike) -> dict[str, list[float]]:
             rows = list(csv.DictReader(file))
         return {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else {}) if name != "epoch"}
     except (csv.Error, TypeError, ValueError) as error:
-        reason = str(error)[:200]  # it has what was read in it
+        reason = one_line(error)
         raise ValueError(f"`read_history`: {path} is no table of numbers by epoch ({reason}). Take it away.") from error
 
 

@@ -23,19 +23,10 @@ class RunsOnWorkers:
 
     _runs_on_workers = True
 
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: int | None = None,
-        epochs: int = 1,
-        verbose: Any = "auto",
-        callbacks: Any = None,
-        **kwargs: Any,
-    ) -> keras.callbacks.History:
-        if several_workers(self.distribute_strategy):
-            callbacks = _of_this_worker(callbacks, self.distribute_strategy)
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+    def _callbacks_of_this_worker(self, callbacks: Any) -> Any:
+        """The callbacks of `fit`, as this process needs them."""
+        strategy = self.distribute_strategy
+        return _of_this_worker(callbacks, strategy) if several_workers(strategy) else callbacks
 
     def _may_compile(self) -> bool:
         """Whether XLA may compile the step: it has no collectives on the CPU."""

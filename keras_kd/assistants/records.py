@@ -13,6 +13,7 @@ import numpy as np
 from keras_kd.assistants.per_hop import OWNER
 from keras_kd.backup import load_weights, weights_of
 from keras_kd.whole_files import whole, write_text
+from keras_kd.wording import one_line
 
 
 @dataclass
@@ -77,9 +78,9 @@ class HopFolder:
         try:
             load_weights(model, file)
         except Exception as error:  # h5py and Keras raise all kinds of errors on a broken file
-            reason = " ".join(str(error).split())[:300]
             raise ValueError(
-                f"`{OWNER}`: {file} is damaged, or of another model ({reason}). Delete {self._path} to train it anew."
+                f"`{OWNER}`: {file} is damaged, or of another model ({one_line(error)}). Delete {self._path} to train "
+                "it anew."
             ) from error
 
     def read_epochs(self) -> list[Any]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from keras_kd.cli import adversarial, cache, chain, demo, distill, export, multimodal, report
-from keras_kd.cli.errors import one_line
+from keras_kd.wording import one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

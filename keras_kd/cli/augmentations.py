@@ -4,9 +4,7 @@ import ast
 from typing import Any
 
 from keras_kd import data
-from keras_kd.cli.errors import one_line
-
-SHOWN = 200  # characters of a text that cannot be read
+from keras_kd.wording import one_line, shortened
 
 
 def _makes_an_augmentation(value: Any) -> bool:
@@ -44,8 +42,7 @@ def augmentation_of(text: str) -> data.Augmentation:
         made = [_made(call) for call in calls]
         return made[0] if len(made) == 1 else data.compose(*made)
     except (TypeError, ValueError, RecursionError) as error:
-        named = repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}..."
-        raise ValueError(f"cannot read the augmentation {named}: {one_line(error)}") from None
+        raise ValueError(f"cannot read the augmentation {shortened(repr(text))}: {one_line(error)}") from None
 
 
 def _made(node: ast.AST | None) -> data.Augmentation:

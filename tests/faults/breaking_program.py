@@ -71,6 +71,7 @@ def die():
 
 
 def interrupt():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
     os.kill(os.getpid(), signal.SIGINT)
 
 

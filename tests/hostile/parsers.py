@@ -1,6 +1,7 @@
 """The parsers that are ours, as functions of bytes: a sound file each, and a check of whatever comes of any other."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from keras_kd.cache.layout import Layout
 from keras_kd.cache.manifest import Manifest
 from keras_kd.cli import lessons
 from keras_kd.cli.augmentations import augmentation_of
+from keras_kd.data.augmentations import Augmentation
 from keras_kd.data.image_size import GREATEST_PIXELS, refuse_huge
 from keras_kd.data.multimodal import Audio, Text, load_vocabulary
 from keras_kd.data.multimodal.files import read_audio
@@ -46,14 +48,18 @@ class Parser:
     sound: bytes
     read: Callable[[], Any]
     told: str
-    holds: Callable[[Any], bool] = lambda found: True
+    holds: Callable[[Any], bool]
 
-    def __call__(self, content: bytes) -> None:
-        """Fails unless the content is refused in the reader's own words, or read into what it promises."""
+    def allows(self, content: bytes) -> bool:
+        """Whether the content is refused in the reader's own words, or read into what it promises."""
         self.path.write_bytes(content)
         with np.errstate(all="ignore"):
             found = outcome(self.read, told=self.told)
-        assert found is None or self.holds(found)
+        return found is None or self.holds(found)
+
+    def __call__(self, content: bytes) -> None:
+        """Fails if it does not allow the content, as atheris wants it."""
+        assert self.allows(content)
 
 
 def manifest(folder):
@@ -145,7 +151,7 @@ def sounds(folder):
 def image_head(folder, form):
     path = folder / f"a.{form}"
     told = rf"it has [\d,]+ pixels, and {GREATEST_PIXELS:,} are read at the most"
-    return Parser(path, encoded(form), lambda: refuse_huge(path), told)
+    return Parser(path, encoded(form), lambda: refuse_huge(path), told, lambda found: found is None)
 
 
 def vocabulary(folder):
@@ -161,20 +167,34 @@ def vocabulary(folder):
 def record(folder):
     path = folder / "run.json"
     told = rf"{folder} has no run\.json of `keras-kd cache`, .*"
-    return Parser(path, json.dumps(RECORD).encode(), lambda: lessons._record_of(folder), told)
+
+    def holds(found):
+        sizes = [size for size in found["input_shape"] if size is not None]
+        return isinstance(found["teacher"], str) and 0 < math.prod(sizes) <= lessons.GREATEST_INPUT
+
+    return Parser(path, json.dumps(RECORD).encode(), lambda: lessons._record_of(folder), told, holds)
 
 
 def logs(folder):
     path = folder / "history.csv"
     told = rf"`read_history`: {path} is no table of numbers by epoch \(.*\)\. Take it away\."
-    return Parser(path, folders.HISTORY.replace("NA", "1").encode(), lambda: read_history(path), told)
+
+    def holds(found):
+        lengths = {len(column) for column in found.values()}
+        return len(lengths) <= 1 and all(isinstance(value, float) for column in found.values() for value in column)
+
+    return Parser(path, folders.HISTORY.replace("NA", "1").encode(), lambda: read_history(path), told, holds)
 
 
 def augmentations(folder):
     path = folder / "augmentations.txt"
     sound = b"compose(random_shift(2), random_flip()), random_noise(minimum=1e-3), mixup(alpha=0.2, num_classes=10)"
     told = r"cannot read the augmentation .*"
-    return Parser(path, sound, lambda: augmentation_of(path.read_text("utf-8", "replace")), told)
+
+    def holds(found):
+        return isinstance(found, Augmentation)
+
+    return Parser(path, sound, lambda: augmentation_of(path.read_text("utf-8", "replace")), told, holds)
 
 
 PARSERS = {

@@ -17,7 +17,8 @@ from keras_kd.data.multimodal.files import read_audio, read_image, read_text
 from keras_kd.data.multimodal.modalities import Audio, Image, Text, check_split, learn_text
 from keras_kd.data.multimodal.source import Column, MultimodalSource, build
 from keras_kd.data.multimodal.splitting import lacking, split_rows
-from keras_kd.data.multimodal.table import COLUMNS, Row, rows_of, shortened
+from keras_kd.data.multimodal.table import COLUMNS, Row, rows_of
+from keras_kd.wording import shortened
 
 _SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 _MODALITIES = ("image", "audio", "text")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_SHOWN = 200
+from keras_kd.wording import shortened
+
 COLUMNS = ("image", "audio", "text", "text_file", "label", "split")
 
 
@@ -116,11 +117,6 @@ def _json_row(line: int, cells: dict[str, object]) -> Row:
 
 def _listed(names: list[str]) -> str:
     return shortened(", ".join(map(repr, names)))
-
-
-def shortened(text: str) -> str:
-    """A text of a stranger's, cut to what fits into an error."""
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 _NOT_UTF8 = "it is not UTF-8. Save the manifest as UTF-8"
