@@ -74,8 +74,8 @@ def _verdict(found: Sequence[float], published: int) -> str:
 
 
 def _trained(settings: dict) -> str:
-    cycles = " and then ".join(f"{cycle['epochs']} at {cycle['rate']:g}" for cycle in settings["cycles"])
-    return f"{cycles} by {NAMES[settings['optimizer']]} in batches of {settings['batch']}"
+    epochs, rate, optimizer, batch = (settings[name] for name in ("epochs", "rate", "optimizer", "batch"))
+    return f"{epochs} at {rate:g} by {NAMES[optimizer]} in batches of {batch}"
 
 
 def _added(records: Sequence[Record], setting: str, index: int) -> str:
