@@ -70,7 +70,8 @@ def check_cache_on_disk(printed):
     assert {name: int(size) for name, size, _ in kept} == sizes
     percentages = {name: [float(value) for value in row.split()] for name, _, row in kept}
     np.testing.assert_allclose([sum(values) for values in percentages.values()], 100, atol=0.55)  # ten roundings
-    assert sorted(percentages["float32"])[-3:] == sorted(percentages["top_k=3"][:-1])
+    highest = [sorted(percentages["float32"])[-3:], sorted(percentages["top_k=3"][:-1])]
+    np.testing.assert_allclose(*highest, atol=0.101)  # float16 beside float32, each rounded to a tenth
 
 
 def check_refusals(printed):
