@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from pipelines import untuned
 from records import Record, Run
 from rendering import Page, Table
 from scaling_plan import Line, readers_for, seconds_of_asking, seconds_of_epoch
@@ -57,13 +58,6 @@ def seconds_of(call: Any) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
-
-
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """A data set that ends when it ends: with autotuning on, TensorFlow 2.21 waits for a thread that sleeps."""
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
 
 
 def cached(classes: int, examples: int, **codec: Any) -> dict[str, float]:
