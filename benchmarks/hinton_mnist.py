@@ -36,7 +36,7 @@ What limits the teacher is not time: those of the 76 above, of dropout of 0.4 fo
 not show: nor that the blur helps the distilled student (81.3 ± 3.1 without it, 80.7 ± 7.6 with it), where it helps the
 one alone (143.0 ± 1.0 and 126.3 ± 4.0). What limits the student is the images as they are: on moved ones, 72.3 ± 4.7.
 
-bfloat16 halves the time where the processor has it. A teacher takes 48 minutes of one core; those of the published
+bfloat16 halves the time where the processor has it. A teacher takes an hour of one core; those of the published
 table were made before its runs, whose time is without them. The blur, in float32, doubles the time of a student.
 """
 
