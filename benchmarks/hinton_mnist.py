@@ -32,10 +32,10 @@ marks a copy of the training in PyTorch, 2.5 times as fast. What mattered:
   of 1: 83*, at 8e-3 and with 0.3 of the image itself 86*; of 1.5 with 0.3 of the image itself 93*.
 
 Dropout of 0.5 for three times the epochs did not help: teachers of the 76 above, of dropout of 0.4 for 160 epochs, and
-of these settings make 71.3 ± 1.2, 70.7 ± 3.1 and 71.3 ± 0.6 test errors. Not tried: 1,000 epochs of SGD in batches of 128. What
-validation images promised, the copy's above all, test images do not show: nor that the blur helps the distilled student
-(81.3 ± 3.1 without it, 80.7 ± 7.6 with it), where it helps the one alone (143.0 ± 1.0 and 126.3 ± 4.0). What limits the
-student is the images as they are: on moved ones, 72.3 ± 4.7.
+of these settings make 71.3 ± 1.2, 70.7 ± 3.1 and 71.3 ± 0.6 test errors. Not tried: 1,000 epochs of SGD in batches of
+128. What validation images promised, the copy's above all, test images do not show: nor that the blur helps the
+distilled student (81.3 ± 3.1 without it, 80.7 ± 7.6 with it), where it helps the one alone (143.0 ± 1.0 and 126.3 ±
+4.0). What limits the student is the images as they are: on moved ones, 72.3 ± 4.7.
 
 bfloat16 halves the time where the processor has it. A teacher takes an hour of one core; those of the published
 table were made before its runs, whose time is without them. The blur adds 9 % to a student's.
