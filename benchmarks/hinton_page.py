@@ -83,7 +83,10 @@ def _verdict(found: Sequence[float], published: int) -> str:
 def _trained(settings: dict) -> str:
     epochs, rate, optimizer, batch = (settings[name] for name in ("epochs", "rate", "optimizer", "batch"))
     blur = f", of images blurred by {settings['blur']:g} pixels" if "blur" in settings else ""
-    return f"{epochs} at {rate:g} by {NAMES[optimizer]} in batches of {batch}{blur}"
+    units, pixels = settings.get("dropout"), settings.get("pixel_dropout")
+    dropout = f" with dropout of {units:g} of the units and {pixels:g} of the pixels" if units else ""
+    before = f"{_trained(settings['after'])}, then " if "after" in settings else ""
+    return f"{before}{epochs} at {rate:g} by {NAMES[optimizer]} in batches of {batch}{dropout}{blur}"
 
 
 def _errors(records: Sequence[Record], setting: str) -> str:
