@@ -7,7 +7,9 @@ import textwrap
 from importlib.metadata import version
 from pathlib import Path
 
+import keras
 import pytest
+import tensorflow as tf
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -81,6 +83,22 @@ def test_a_table_that_was_broken_off_goes_on_where_it_stopped(table):
     runner.main(["two_settings"])
     assert (table / "measured.txt").read_text().split() == ["10", "10", "11", "11"]
     assert [line["figures"] for line in lines_of(path)] == [{"figure": 10}, {"figure": 10}, {"figure": 11}]
+
+
+def _shuffled():
+    """An order that hangs on the seed of the process too, as all of TensorFlow's do."""
+    return {"order": [int(number) for number in tf.data.Dataset.range(20).shuffle(20, seed=1)]}
+
+
+@pytest.mark.parametrize("seeds", [(0, 1), (1, 0)])
+def test_a_run_begins_from_its_seed_whatever_was_run_before_it(seeds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    records = Records(tmp_path / "orders.jsonl")
+    found = {seed: records.complete(Run("one", seed, {}, _shuffled)).figures for seed in seeds}
+    for seed in seeds:
+        keras.utils.set_random_seed(seed)
+        assert found[seed] == _shuffled()
+    assert found[0] != found[1]
 
 
 def test_other_settings_are_other_runs_and_quick_ones_lie_apart(table):
