@@ -39,20 +39,19 @@ marks a copy of the training in PyTorch, 2.5 times as fast. What mattered:
 - A blur tells it some of that. With a Gaussian of 0.7 pixels before its first layer, as below: 82, 79, 82*. It is
   linear, so it adds nothing to what the student can compute; but the weights that it reaches are smooth. Of 0.5: 85*;
   of 1: 83*, at 8e-3 and with 0.3 of the image itself 86*; of 1.5 with 0.3 of the image itself 93*.
-- Student, of the teacher of 59*: 73 and 72, without the blur 82. Of that of 57*: 76; at 2e-3 77, at 8e-3 80, after 120
-  epochs 80, in batches of 128 86, blurred by 1 pixel 77. A start at 0.003 in the first layer, 71, was not taken: its
-  logits come no nearer.
+- Student, of the teacher of 59*: 73 and 72, without the blur 82. Of that of 57*: three seeds 76, 73, 71; at 2e-3 77, at
+  8e-3 80, after 120 epochs 80, in batches of 128 86, blurred by 1 pixel 77; a start at 0.003 in the first layer, with
+  two of the seeds, 71 and 75.
 
 On test images three teachers without the last epochs make 71.3 ± 1.2 (the 76 above), 70.7 ± 3.1 (the 68) and 71.3 ±
-0.6 (dropout of 0.5, 480 epochs); the last of them, with these epochs, 67.0 ± 4.4, and their students 73.7 ± 6.1 instead
-of 80.7 ± 7.6. So it was the teacher that both rows were short of. The blur helps the student alone (143.0 ± 1.0 and
-126.3 ± 4.0) but not the distilled one, where validation images said so: without it that one makes 72.7 ± 3.1. On moved
-images it makes 69.3 ± 2.3.
+0.6 (dropout of 0.5, 480 epochs); the last of them, with these epochs, 67.0 ± 4.4, and their students 73.3 ± 7.6 instead
+of 80.7 ± 7.6; with the images in two other orders 73.7 ± 6.1 and 73.7 ± 2.3. So it was the teacher that both rows were
+short of. The blur helps the student alone (143.0 ± 1.0 and 126.3 ± 4.0) but not the distilled one, where validation
+images said so: without it that one makes 72.7 ± 3.1. On moved images it makes 69.3 ± 2.3.
 
 bfloat16 halves the time where the processor has it; a teacher's logits, whose standard deviation is 6.3, are those of
 float32 but for 0.004 in the mean. A teacher takes an hour and a quarter of one core; those of the published table were
-made before its runs, whose time is without them. The runs called "distilled" were suspended for 23 minutes, which their
-time has in it.
+made before its runs, whose time is without them.
 """
 
 import functools
